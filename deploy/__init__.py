@@ -1,0 +1,1 @@
+"""How Owl is put on machines: the embedded server, Docker, clusters, and the owl command."""

@@ -1,0 +1,1 @@
+"""The owl command."""

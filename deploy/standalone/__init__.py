@@ -1,0 +1,1 @@
+"""An OpenWhisk server in one process, for machines without Docker."""

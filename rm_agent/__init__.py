@@ -1,0 +1,1 @@
+"""Decides who gets which resources, and enforces it."""

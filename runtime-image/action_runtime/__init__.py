@@ -1,0 +1,1 @@
+"""Runs inside a container: the action interface and the machinery of LLM functions."""

@@ -1,0 +1,76 @@
+"""Detects what this machine has, and skips with a reason what needs more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@cache
+def _shared() -> Path:
+    return Path(os.environ.get("OWL_SHARED") or ROOT.parent / "shared")
+
+
+@cache
+def _cgroups_writable() -> bool:
+    if os.geteuid() != 0:
+        return False
+    from rm_agent.cgroup import detect
+
+    return detect() is not None
+
+
+@cache
+def _docker() -> bool:
+    try:
+        return subprocess.run(["docker", "info"], capture_output=True, timeout=10).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+@cache
+def _cuda() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
+
+
+NEEDS = {
+    "root": (_cgroups_writable, "needs root and writable cgroups"),
+    "docker": (_docker, "needs a running Docker Engine"),
+    "cuda": (_cuda, "needs a CUDA device"),
+    "shared": (lambda: (_shared() / "transcripts").is_dir(), "needs the recordings (folder named by OWL_SHARED)"),
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, (_, reason) in NEEDS.items():
+        config.addinivalue_line("markers", f"{name}: {reason}; skipped where that is missing")
+    config.addinivalue_line("markers", "slow: takes seconds; runs after the others")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name, (present, reason) in NEEDS.items():
+            if item.get_closest_marker(name) and not present():
+                item.add_marker(pytest.mark.skip(reason=reason))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Folder with recordings and data; tests that use it carry the marker ``shared``."""
+    return _shared()
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return ROOT

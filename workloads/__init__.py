@@ -1,0 +1,1 @@
+"""Drives and measures the platform through the OpenWhisk API."""
