@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from typing import Any
 from urllib.parse import quote
 
 import requests
+from urllib3.exceptions import NewConnectionError
 
 from rm_agent.openwhisk.activation import Activation
 from rm_agent.openwhisk.errors import ConfigurationError, OpenWhiskError, Unreachable
@@ -20,6 +22,8 @@ RETRY_DELAYS_S = (0.1, 0.3)
 IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})
 
 Body = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 
 class OpenWhisk:
@@ -268,7 +272,7 @@ class OpenWhisk:
         delays = iter(RETRY_DELAYS_S if method in IDEMPOTENT else ())
         while True:
             try:
-                return self._session().request(
+                answer = self._session().request(
                     method,
                     url,
                     params=params,
@@ -278,6 +282,9 @@ class OpenWhisk:
                     timeout=(CONNECT_TIMEOUT_S, self.timeout),
                     allow_redirects=False,
                 )
+                milliseconds = answer.elapsed.total_seconds() * 1000
+                log.debug("%s %s -> %d in %.0f ms", method, answer.url, answer.status_code, milliseconds)
+                return answer
             except requests.exceptions.SSLError as error:
                 raise Unreachable(f"{self.url}: its certificate is not trusted; --insecure accepts it anyway") from error
             except requests.exceptions.ConnectTimeout as error:
@@ -285,6 +292,8 @@ class OpenWhisk:
             except requests.exceptions.ReadTimeout as error:
                 raise Unreachable(f"{self.url} accepted the request but did not answer in {self.timeout:g} s") from error
             except requests.exceptions.ConnectionError as error:
+                if not _refused(error):
+                    raise Unreachable(f"{self.url} closed the connection without an answer") from error
                 delay = next(delays, None)
                 if delay is None:
                     raise Unreachable(
@@ -298,6 +307,11 @@ class OpenWhisk:
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """``auth=None`` would fall back to the session's."""
     return request
+
+
+def _refused(error: requests.exceptions.ConnectionError) -> bool:
+    """Whether no connection came about, so that the request cannot have reached anyone."""
+    return isinstance(getattr(error.args[0] if error.args else None, "reason", None), NewConnectionError)
 
 
 def _flag(value: bool) -> str:
