@@ -226,4 +226,4 @@ def test_every_recorded_answer_is_understood(ow, replay, shared_dir):
                         ow.invoke("any")
                     assert error.value.status == answer["status"] and error.value.message
                 seen.add(answer["status"])
-    assert {200, 202, 404, 502} <= seen
+    assert {200, 202, 400, 502} <= seen

@@ -1,0 +1,214 @@
+"""`owl up`, `owl down`, `owl status`: the platform in the background."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploy.cli.connection import guest_key
+from deploy.cli.deploying import deploy_all, load
+from deploy.cli.failures import Failure
+from deploy.cli.home import Home
+from deploy.cli.output import console, notices, plain, table
+from deploy.cli.processes import Service, running, start, wait_until_ready
+from rm_agent.openwhisk import OpenWhisk
+from rm_agent.openwhisk.properties import STANDALONE_PORT, format_wskprops, parse_wskprops, wskprops_path
+
+MANAGER_PORT = 7411
+START_TIMEOUT_S = 60
+MANAGER_STOP_TIMEOUT_S = 15
+SERVER_STOP_TIMEOUT_S = 40
+# The LLM functions need more than the 512 MB that OpenWhisk allows by default.
+SERVER_OPTIONS = ("--max-action-memory", "2048")
+NOT_RUNNING = 3  # exit code of `status` for a service that does not run, as of systemctl
+TITLES = {"server": "platform", "manager": "resource manager"}
+
+
+@click.command(short_help="Start the platform and its resource manager in the background.")
+@click.option("--port", type=click.IntRange(1, 65535), default=STANDALONE_PORT, show_default=True, help="Of the API.")
+@click.option(
+    "--manager-port", type=click.IntRange(1, 65535), default=MANAGER_PORT, show_default=True, help="Of the manager."
+)
+@click.option("--no-manager", is_flag=True, help="Without the resource manager.")
+@click.option("--deploy", "deploying", is_flag=True, help="Deploy actions/manifest.yaml too.")
+@click.option("--wskprops", is_flag=True, help="Let `wsk` use it from now on: writes ~/.wskprops.")
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS OF owl serve]")
+def up(
+    port: int, manager_port: int, no_manager: bool, deploying: bool, wskprops: bool, options: tuple[str, ...]
+) -> None:
+    """Start `owl serve` and `rm-agent serve` in the background and wait until they answer.
+
+    Their state is kept in OWL_HOME (~/.owl). What follows `--` goes to `owl serve`, for example
+    `owl up -- --invocations-per-minute 6000`.
+    """
+    manifests = load(()) if deploying else []
+    home = Home()
+    home.prepare()
+    with home.locked():
+        server = running(home.pid_file("server"))
+        if server:
+            notices().print(f"the platform is already up at {server.url} (since {_since(server)})")
+        else:
+            server = _start_server(home, port, options)
+        if not no_manager:
+            _ensure_manager(home, server, manager_port)
+    if deploying:
+        deploy_all(OpenWhisk(server.url, guest_key()), manifests)
+    if wskprops:
+        path = _write_wskprops(server.url)
+        notices().print(f"wrote {path}")
+    click.echo(f"wsk property set --apihost {server.url} --auth {guest_key()}")
+
+
+@click.command(short_help="Stop what `owl up` started.")
+def down() -> None:
+    """Stop the resource manager, which gives back what it lent, then the platform and all its containers."""
+    home = Home()
+    home.prepare()
+    stopped = False
+    with home.locked():
+        for name, timeout_s in (("manager", MANAGER_STOP_TIMEOUT_S), ("server", SERVER_STOP_TIMEOUT_S)):
+            if service := running(home.pid_file(name)):
+                with notices().status(f"stopping the {TITLES[name]}"):
+                    clean = service.stop(timeout_s)
+                home.pid_file(name).unlink(missing_ok=True)
+                outcome = "stopped" if clean else f"killed (it did not end within {timeout_s} s)"
+                click.echo(f"{outcome} the {TITLES[name]} at {service.url}")
+                stopped = True
+    if not stopped:
+        click.echo("nothing is running")
+
+
+@click.command(short_help="Show what runs.")
+def status() -> None:
+    """Show what `owl up` started. Exits with 3 where the platform does not run or does not answer."""
+    home = Home()
+    rows = table("service", "state", "url", "pid", "since", "log")
+    healthy = True
+    for name, title in TITLES.items():
+        service = running(home.pid_file(name)) if home.path.is_dir() else None
+        if service is None:
+            rows.add_row(title, "not running", "-", "-", "-", "-")
+            healthy = healthy and name != "server"
+            continue
+        answers = _answers(name, service)
+        healthy = healthy and answers
+        state = "up" if answers else "does not answer"
+        rows.add_row(title, state, service.url, str(service.pid), _since(service), plain(home.log(name)))
+    console().print(rows)
+    if manager := running(home.pid_file("manager")):
+        _print_loans(manager)
+    if not healthy:
+        sys.exit(NOT_RUNNING)
+
+
+def _start_server(home: Home, port: int, options: tuple[str, ...]) -> Service:
+    url = f"http://localhost:{port}"
+    ow = OpenWhisk(url, guest_key())
+    if ow.ping():
+        raise Failure(f"another OpenWhisk already answers at {url}; use it, stop it, or choose another --port")
+    command = [program("owl"), "serve", "--port", str(port), "--data", str(home.data)]
+    command += ["--node-socket", str(home.node_socket), "--cgroup", f"owl-{port}", *SERVER_OPTIONS, *options]
+    with notices().status("starting the platform"):
+        service = start(command, url, home.pid_file("server"), home.log("server"), {})
+        _await(home, "server", service, ow.ping)
+    notices().print(f"the platform is up at {url}")
+    return service
+
+
+def _ensure_manager(home: Home, server: Service, port: int) -> None:
+    if manager := running(home.pid_file("manager")):
+        notices().print(f"the resource manager is already up at {manager.url} (since {_since(manager)})")
+        return
+    from rm_agent.cgroup import detect
+
+    if detect() is None:
+        notices().print("without root or writable cgroups nothing can be lent: the resource manager is not started")
+        return
+    url = f"http://127.0.0.1:{port}"
+    command = [program("rm-agent"), "serve", "--port", str(port), "--cgroup-root", f"owl-{server.url.rpartition(':')[2]}"]
+    command += ["--node-socket", str(home.node_socket), "--journal", str(home.journal)]
+    # By the environment, since arguments can be read by every user of the machine.
+    environment = {"OW_APIHOST": server.url, "OW_AUTH": guest_key()}
+    with notices().status("starting the resource manager"):
+        service = start(command, url, home.pid_file("manager"), home.log("manager"), environment)
+        _await(home, "manager", service, lambda: _get(f"{url}/health") is not None)
+    notices().print(f"the resource manager is up at {url}")
+
+
+def _await(home: Home, name: str, service: Service, ready: Any) -> None:
+    """Wait for the first answer; a service that gives none is not left behind."""
+    try:
+        wait_until_ready(service, ready, home.log(name), TITLES[name], START_TIMEOUT_S)
+    except BaseException:
+        service.stop(SERVER_STOP_TIMEOUT_S)
+        home.pid_file(name).unlink(missing_ok=True)
+        raise
+
+
+def _answers(name: str, service: Service) -> bool:
+    return _get(service.url + ("/ping" if name == "server" else "/health")) is not None
+
+
+def _print_loans(manager: Service) -> None:
+    answer = _get(f"{manager.url}/state")
+    containers = answer.json().get("containers", []) if answer is not None else []
+    if isinstance(containers, dict):
+        containers = list(containers.values())
+    if not containers:
+        return
+    rows = table("container", "action", "cpu", "own", "memory", "own ", right=("cpu", "own", "memory", "own "))
+    for container in containers:
+        alloc, own = container.get("alloc", {}), container.get("own", {})
+        rows.add_row(
+            plain(container.get("container", container.get("name", "?"))),
+            plain(container.get("action", "-")),
+            *(f"{each.get(key, '-')}{unit}" for key, unit in (("cpu", "m"), ("memory", " MB")) for each in (alloc, own)),
+        )
+    console().print()
+    console().print(rows)
+
+
+def _get(url: str) -> Any:
+    import requests
+
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.get(url, timeout=2)
+            return answer if answer.ok else None
+    except requests.RequestException:
+        return None
+
+
+def _since(service: Service) -> str:
+    return datetime.fromtimestamp(service.started).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _write_wskprops(url: str) -> Path:
+    """Sets host and key and leaves the rest as it is. Only this user can read it."""
+    path = wskprops_path()
+    try:
+        values = parse_wskprops(path.read_text()) if path.exists() else {}
+        written = path.with_name(path.name + ".new")
+        with open(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(format_wskprops(values | {"APIHOST": url, "AUTH": guest_key()}))
+        written.replace(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"cannot write {path}: {getattr(error, 'strerror', None) or 'it is not text'}") from None
+    return path
+
+
+def program(name: str) -> str:
+    """The command of this installation, else of the PATH."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.is_file() else shutil.which(name)
+    if not found:
+        raise Failure(f"the command {name} is not installed; `make setup` installs it")
+    return found
