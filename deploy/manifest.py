@@ -245,11 +245,14 @@ class _Reader:
         body = self.mapping(where, document, settings | origin | ignored)
         annotations = self.pairs(f"{where}.annotations", body.get("annotations"))
         annotations += self.web(f"{where}.web", body.get("web", body.get("web-export")))
-        put: dict[str, Any] = {"name": name, "exec": self.executable(where, body), "publish": False}
-        if annotations:
-            put["annotations"] = annotations
-        if inputs := self.inputs(f"{where}.inputs", body.get("inputs")):
-            put["parameters"] = inputs
+        put: dict[str, Any] = {
+            "name": name,
+            "exec": self.executable(where, body),
+            # Also when there are none: an update keeps what is not mentioned.
+            "parameters": self.inputs(f"{where}.inputs", body.get("inputs")),
+            "annotations": annotations,
+            "publish": False,
+        }
         if limits := self.limits(f"{where}.limits", body.get("limits")):
             put["limits"] = limits
         return Entity("action", name, put)
@@ -335,15 +338,14 @@ class _Reader:
             components = [self.qualified(prefix, self.expand(here, name).strip()) for name in names if name.strip()]
             if not components:
                 raise self.error(f"{here}.actions", "name at least one action")
+            annotations = self.pairs(f"{here}.annotations", body.get("annotations"))
+            annotations += self.web(f"{here}.web", body.get("web", body.get("web-export")))
             put = {
                 "name": prefix + key,
                 "exec": {"kind": "sequence", "components": components},
+                "annotations": annotations,
                 "publish": False,
             }
-            annotations = self.pairs(f"{here}.annotations", body.get("annotations"))
-            annotations += self.web(f"{here}.web", body.get("web", body.get("web-export")))
-            if annotations:
-                put["annotations"] = annotations
             own = f"/_/{prefix}{key}"
             found[own], needs[own] = Entity("action", prefix + key, put, "sequence"), components
         try:
