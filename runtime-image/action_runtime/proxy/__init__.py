@@ -1,0 +1,1 @@
+"""The HTTP side of the action interface: ``/init`` and ``/run``."""
