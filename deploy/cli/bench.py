@@ -49,7 +49,7 @@ def _command(name: str, summary: str) -> click.Command:
 
     try:
         run = importlib.import_module(f"workloads.bench.{name}").run
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise Failure(f"the benchmark '{name}' needs the package {error.name}: `make setup` installs it") from None
 
     def callback(**options: Any) -> None:

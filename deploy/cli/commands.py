@@ -1,13 +1,13 @@
-"""The command's tree. A subcommand's module is imported when it is used, so that ``owl --help`` is quick."""
+"""The tree of commands."""
 
 from __future__ import annotations
 
-import importlib
 from importlib import metadata
 
 import click
 
 from deploy.cli.failures import Failures
+from deploy.cli.lazy import LazyGroup
 
 # name: (module, attribute, what the list of commands says)
 COMMANDS = {
@@ -29,21 +29,8 @@ COMMANDS = {
 }
 
 
-class LazyGroup(Failures, click.Group):
-    """Knows its commands by name and summary only."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module, attribute, _ = COMMANDS[name]
-        return getattr(importlib.import_module(module), attribute)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, _, summary) in COMMANDS.items()])
+class Owl(Failures, LazyGroup):
+    """The outermost command."""
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -52,7 +39,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("owl", cls=Owl, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
 def main() -> None:
     """Large language models as functions on Apache OpenWhisk.

@@ -22,9 +22,6 @@ class Failure(click.ClickException):
         super().__init__(message)
         self.exit_code = exit_code
 
-    def show(self, file: Any = None) -> None:
-        click.echo(f"error: {self.message}", file=file, err=file is None)
-
 
 class Failures(click.Command):
     """Mixin of the outermost command: no expected error shows a stack trace. Exit codes are those of ``wsk``."""

@@ -8,12 +8,20 @@ from pathlib import Path
 import click
 
 from deploy.cli.failures import Failure
+from deploy.cli.lazy import LazyGroup
 from deploy.cli.output import notices
+
+MODEL_COMMANDS = {"prepare": ("action_runtime.llm.prepare", "main", "Make a model ready to be served.")}
 
 
 def cache() -> Path:
     """``$OWL_CACHE``, ``~/.cache/owl`` by default."""
     return Path(os.environ.get("OWL_CACHE") or Path.home() / ".cache" / "owl")
+
+
+@click.group(cls=LazyGroup, lazy=MODEL_COMMANDS, short_help="Models of the LLM functions.")
+def model() -> None:
+    """Models that the LLM functions serve, in OWL_CACHE (~/.cache/owl)."""
 
 
 @click.group(short_help="Input files of the classic functions.")

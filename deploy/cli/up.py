@@ -17,7 +17,7 @@ from deploy.cli.failures import Failure
 from deploy.cli.home import Home
 from deploy.cli.output import console, notices, plain, table
 from deploy.cli.processes import Service, running, start, wait_until_ready
-from rm_agent.openwhisk import OpenWhisk
+from rm_agent.openwhisk import OpenWhisk, Properties, base_url
 from rm_agent.openwhisk.properties import STANDALONE_PORT, format_wskprops, parse_wskprops, wskprops_path
 
 MANAGER_PORT = 7411
@@ -63,6 +63,7 @@ def up(
     if wskprops:
         path = _write_wskprops(server.url)
         notices().print(f"wrote {path}")
+    _warn_of_another(server)
     click.echo(f"wsk property set --apihost {server.url} --auth {guest_key()}")
 
 
@@ -189,6 +190,13 @@ def _get(url: str) -> Any:
 
 def _since(service: Service) -> str:
     return datetime.fromtimestamp(service.started).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _warn_of_another(server: Service) -> None:
+    """Commands follow the user's configuration, which may lead them away from what was just started."""
+    configured = Properties.read().apihost
+    if configured and base_url(configured) not in (server.url, server.url.replace("localhost", "127.0.0.1")):
+        notices().print(f"OW_APIHOST or {wskprops_path()} names {configured}: commands use that one, unless you change it:")
 
 
 def _write_wskprops(url: str) -> Path:
