@@ -1,0 +1,1 @@
+"""What is seen of a node: the runtimes' reports and the platform's activation records."""
