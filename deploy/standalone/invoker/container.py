@@ -1,0 +1,46 @@
+"""What the invoker needs of a container, whatever it is made of."""
+
+from __future__ import annotations
+
+import socket
+from typing import Protocol
+
+
+class StartFailed(Exception):
+    """A container could not be started; the message says why."""
+
+
+class Container(Protocol):
+    """A started runtime and its three descriptors.
+
+    Descriptors are non-blocking and belong to the container: :meth:`destroy` closes them.
+    """
+
+    name: str
+    ready: int  # readable: b"1" once the runtime listens, end of file when it never will
+    exited: int  # readable once the runtime's process ended
+    streams: tuple[int, int]  # stdout, stderr
+
+    def connect(self) -> socket.socket:
+        """A non-blocking connection to the runtime. Raises ``OSError``."""
+        ...
+
+    def claim(self, cpu_millis: int, memory_mib: int) -> None:
+        """Give it an action's own resources: from now on they may be changed by others, but not from here."""
+        ...
+
+    def hurry(self, cpu_millis: int) -> None:
+        """An action waits for a container that is still starting in the background."""
+        ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def out_of_memory(self) -> bool:
+        """Whether the kernel killed one of its processes for want of memory."""
+        ...
+
+    def destroy(self) -> None:
+        """Kill every process and remove every trace; blocks until they are gone. Never raises."""
+        ...

@@ -1,0 +1,93 @@
+"""Turns the two output streams of a container into the log lines of one activation."""
+
+from __future__ import annotations
+
+import time
+
+SENTINEL = b"XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
+STDOUT, STDERR = 0, 1
+_NAMES = ("stdout", "stderr")
+
+LOST = "There was an issue while collecting your logs. Data might be missing."
+NOT_AS_EXPECTED = "The action did not initialize or run as expected. Log data might be missing."
+
+
+def timestamp(time_ns: int) -> str:
+    """``2026-11-22T23:38:16.440937896Z``: 30 characters."""
+    seconds, fraction = divmod(time_ns, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:09d}Z"
+
+
+def line(time_ns: int, stream: int, text: str) -> str:
+    return f"{timestamp(time_ns):<30} {_NAMES[stream]}: {text}"
+
+
+class ActivationLog:
+    """Lines of one activation until the sentinel was seen on both streams.
+
+    At most ``limit`` bytes are kept, then a notice stands for the rest; a limit of 0 collects nothing. What a
+    stream brings after its sentinel is dropped.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._open: list[bytes] = [b"", b""]  # an unfinished line per stream
+        self._ended = [False, False]
+        self._truncated = limit == 0
+        self.lines: list[str] = []
+
+    @property
+    def complete(self) -> bool:
+        return self._ended[0] and self._ended[1]
+
+    def feed(self, stream: int, data: bytes) -> None:
+        if self._ended[stream]:
+            return
+        now = time.time_ns()
+        *finished, rest = (self._open[stream] + data).split(b"\n")
+        for text in finished:
+            if text.endswith(SENTINEL):
+                self._ended[stream] = True
+                self._open[stream] = b""
+                if len(text) > len(SENTINEL):  # output that lacked a final newline
+                    self._add(now, stream, text[: -len(SENTINEL)])
+                return
+            self._add(now, stream, text)
+        if len(rest) > max(self._limit - self._size, len(SENTINEL)):
+            # Nothing of an endless line is wanted but the sentinel that may end it.
+            self._truncate(now)
+            rest = rest[-len(SENTINEL) :]
+        self._open[stream] = rest
+
+    def finish(self, *, lost: bool = False, failed: bool = False) -> list[str]:
+        """The lines, unfinished ones included.
+
+        ``lost``: the sentinels did not come; ``failed``: the activation is a developer error, whose container is
+        not waited for.
+        """
+        now = time.time_ns()
+        for stream, rest in enumerate(self._open):
+            if rest:
+                self._add(now, stream, rest.removesuffix(SENTINEL))
+        if self._limit:
+            if lost:
+                self.lines.append(line(now, STDERR, LOST))
+            if failed:
+                self.lines.append(line(now, STDERR, NOT_AS_EXPECTED))
+        return self.lines
+
+    def _add(self, now: int, stream: int, text: bytes) -> None:
+        if self._truncated:
+            return
+        self._size += len(text) + 1
+        if self._size > self._limit:
+            self._truncate(now)
+            return
+        self.lines.append(line(now, stream, text.decode(errors="replace").rstrip("\r")))
+
+    def _truncate(self, now: int) -> None:
+        if not self._truncated:
+            self._truncated = True
+            notice = f"Logs were truncated because the total bytes size exceeds the limit of {self._limit} bytes."
+            self.lines.append(line(now, STDERR, notice))

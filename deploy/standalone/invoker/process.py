@@ -1,0 +1,181 @@
+"""Containers that are processes: a session of its own, in a control group of its own where that is allowed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from deploy.standalone.invoker.container import StartFailed
+from deploy.standalone.invoker.settings import InvokerSettings
+from rm_agent.cgroup import Cgroup, CgroupDriver, CgroupError
+
+log = logging.getLogger(__name__)
+
+SOCKET_PATH_MAX = 107  # bytes the kernel has for the path of a Unix socket
+NAME_MAX = 40
+SOCKET = "proxy.sock"
+PID = "pid"
+PIDS_LIMIT = 1024  # as in OpenWhisk
+STEM_SHARES = 20  # a starting stem cell gets the CPU time that is left over
+
+# The shell enters the control groups itself and becomes the runtime, so that no byte of the runtime's memory is
+# accounted elsewhere; between fork and exec a threaded server may run no Python.
+_LAUNCH = """\
+n=$1; shift
+while [ "$n" -gt 0 ]; do echo 0 > "$1" || exit 1; shift; n=$((n - 1)); done
+ulimit -n 1024
+exec "$@"
+"""
+
+
+def check_run_dir(run_dir: Path) -> None:
+    """Raises ``ValueError`` when the containers' sockets would not fit below the folder."""
+    longest = len(os.fsencode(run_dir)) + 1 + NAME_MAX + 1 + len(SOCKET)
+    if longest > SOCKET_PATH_MAX:
+        raise ValueError(
+            f"the folder {run_dir} is {longest - SOCKET_PATH_MAX} bytes too long for Unix sockets: choose a shorter one"
+        )
+
+
+class ProcessContainer:
+    """Starts in the constructor, which blocks for some milliseconds. Raises :class:`StartFailed`."""
+
+    def __init__(self, name: str, settings: InvokerSettings, driver: CgroupDriver | None, memory_mib: int) -> None:
+        self.name = name
+        self._folder = settings.run_dir / name
+        self._cgroup: Cgroup | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._descriptors: list[int] = []
+        try:
+            self._start(settings, driver, memory_mib)
+        except (OSError, CgroupError) as error:
+            self.destroy()
+            raise StartFailed(f"The container {name} could not be started: {error}") from None
+
+    def _start(self, settings: InvokerSettings, driver: CgroupDriver | None, memory_mib: int) -> None:
+        work, temporary = self._folder / "work", self._folder / "tmp"
+        for folder in (work, temporary):
+            folder.mkdir(parents=True, mode=0o700)
+        if driver is not None:
+            self._cgroup = driver.create(f"{settings.cgroup}/{self.name}")
+            self._cgroup.set_cpu_weight(STEM_SHARES)
+            self._cgroup.set_memory(memory_mib)
+            self._cgroup.set_pids(PIDS_LIMIT)
+        joins = [] if self._cgroup is None else [str(file) for file in self._cgroup.procs_files]
+        self.ready, ready = self._pipe()
+        stdout, stdout_end = self._pipe()
+        stderr, stderr_end = self._pipe()
+        self.streams = (stdout, stderr)
+        runtime = [sys.executable, "-m", "action_runtime", "--listen", f"unix:{self._folder / SOCKET}",
+                   "--ready-fd", str(ready), "--work", str(work)]  # fmt: skip
+        try:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _LAUNCH, "owl", str(len(joins)), *joins, *runtime],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout_end,
+                stderr=stderr_end,
+                pass_fds=(ready,),
+                cwd=work,
+                env=self._environment(settings, work, temporary),
+                start_new_session=True,
+            )
+        finally:
+            for end in (ready, stdout_end, stderr_end):
+                os.close(end)
+        self.exited = os.pidfd_open(self._process.pid)
+        self._descriptors.append(self.exited)
+        (self._folder / PID).write_text(str(self._process.pid))
+
+    def _pipe(self) -> tuple[int, int]:
+        read, write = os.pipe()
+        os.set_blocking(read, False)
+        self._descriptors.append(read)
+        return read, write
+
+    def _environment(self, settings: InvokerSettings, work: Path, temporary: Path) -> dict[str, str]:
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(work),
+            "TMPDIR": str(temporary),
+            "LANG": "C.UTF-8",
+            "__OW_API_HOST": settings.api_host,
+            "OWL_CONTAINER": self.name,
+            # HOME is the container's own, so the server's default must be spelt out.
+            "OWL_CACHE": os.environ.get("OWL_CACHE") or str(Path.home() / ".cache" / "owl"),
+        }
+        if "OWL_DATA" in os.environ:
+            environment["OWL_DATA"] = os.environ["OWL_DATA"]
+        if settings.node_socket:
+            environment["OWL_NODE_SOCKET"] = settings.node_socket
+        return environment | settings.container_env
+
+    def connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            connection.connect(str(self._folder / SOCKET))
+        except OSError:
+            connection.close()
+            raise
+        connection.setblocking(False)
+        return connection
+
+    def claim(self, cpu_millis: int, memory_mib: int) -> None:
+        """Raises :class:`CgroupError`."""
+        if self._cgroup is not None:
+            self._cgroup.set_cpu_weight(cpu_millis * 1024 // 1000)
+            self._cgroup.set_cpu(cpu_millis)
+            self._cgroup.set_memory(memory_mib)
+
+    def hurry(self, cpu_millis: int) -> None:
+        """Somebody waits for it: let it start with the weight of the action that will own it."""
+        if self._cgroup is not None:
+            self._cgroup.set_cpu_weight(max(cpu_millis, 1000) * 1024 // 1000)
+
+    def pause(self) -> None:
+        if self._cgroup is not None:
+            self._cgroup.freeze()
+        else:
+            self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self._cgroup is not None:
+            self._cgroup.thaw()
+        else:
+            self._signal(signal.SIGCONT)
+
+    def out_of_memory(self) -> bool:
+        try:
+            return self._cgroup is not None and self._cgroup.usage().oom_kills > 0
+        except CgroupError:
+            return False
+
+    def destroy(self) -> None:
+        try:
+            if self._cgroup is not None:
+                self._cgroup.kill()
+            else:
+                self._signal(signal.SIGKILL)
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+            if self._cgroup is not None:
+                self._cgroup.remove()
+        except CgroupError as error:
+            log.warning("container %s: %s", self.name, error)
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            try:
+                os.killpg(self._process.pid, number)
+            except (ProcessLookupError, PermissionError):
+                pass

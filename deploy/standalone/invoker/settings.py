@@ -1,0 +1,23 @@
+"""What an operator may choose about the invoker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class InvokerSettings:
+    """Sizes are MiB, CPU is thousandths of a core, times are seconds."""
+
+    user_memory_mib: int  # what all containers may have together, counted by their limits
+    api_host: str  # URL of the API, told to the actions as __OW_API_HOST
+    run_dir: Path  # sockets and work folders of the containers; kept short for the sockets' sake
+    default_cpu_millis: int = 1000  # for actions without the annotation resources.cpu
+    stem_cells: int = 2  # Python containers kept started for actions yet unknown
+    stem_memory_mib: int = 256
+    container_env: dict[str, str] = field(default_factory=dict)
+    node_socket: str | None = None  # where the containers report their activations
+    cgroup: str | None = None  # parent group of the containers; None: limits are not enforced
+    pause_grace_s: float = 10.0
+    idle_s: float = 600.0
