@@ -1,0 +1,101 @@
+"""`owl serve`: the embedded OpenWhisk in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import click
+
+from deploy.standalone.auth import WELL_KNOWN_USERS, User
+from deploy.standalone.errors import StartError
+from deploy.standalone.settings import Settings, default_data
+
+_POSITIVE = click.IntRange(min=1)
+
+
+class _UserType(click.ParamType):
+    name = "NAME=UUID:KEY"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> User:
+        if isinstance(value, User):
+            return value
+        try:
+            return User.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _VariableType(click.ParamType):
+    name = "K=V"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = str(value).partition("=")
+        if not key or not equals:
+            self.fail("a variable is NAME=VALUE", param, ctx)
+        return key, text
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=3233, show_default=True, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of the database.  [default: $OWL_HOME/server]")
+@click.option("--ephemeral", is_flag=True, help="Keep everything in a temporary folder that is removed at the end.")
+@click.option("--user", "users", type=_UserType(), multiple=True, help="One more user, or another key for one.")
+@click.option("--invocations-per-minute", type=_POSITIVE, default=60, show_default=True, help="Per user.")
+@click.option("--fires-per-minute", type=_POSITIVE, default=60, show_default=True, help="Per user.")
+@click.option("--concurrent-invocations", type=_POSITIVE, default=30, show_default=True, help="Per user.")
+@click.option("--user-memory", "user_memory_mib", type=_POSITIVE, help="MiB for all containers together.")
+@click.option("--max-action-memory", "max_action_memory_mib", type=click.IntRange(min=128), default=512, show_default=True, help="MiB.")
+@click.option("--max-action-timeout-ms", type=click.IntRange(min=100), default=300_000, show_default=True)
+@click.option("--default-cpu", "default_cpu_millis", type=_POSITIVE, default=1000, show_default=True, help="Millicores of an action that names none.")
+@click.option("--stem-cells", type=click.IntRange(min=0), default=2, show_default=True, help="Containers kept started for actions yet unknown.")
+@click.option("--container-env", type=_VariableType(), multiple=True, help="Variable that every container gets.")
+@click.option("--node-socket", help="Socket to which containers report their activations.")
+@click.option("--cgroup", help="Parent control group of the containers.  [default: owl-PORT]")
+@click.option("--verbose", is_flag=True, help="One line on stderr for each request.")
+def serve(ephemeral: bool, data: Path | None, users: tuple[User, ...], container_env: tuple[tuple[str, str], ...], **options) -> None:
+    """Run the embedded OpenWhisk in the foreground; SIGTERM or Ctrl-C ends it after what runs has finished.
+
+    The users guest and whisk.system exist with the public keys of OpenWhisk standalone.
+    """
+    if ephemeral and data:
+        raise click.UsageError("--ephemeral and --data exclude each other.")
+    named = {user.name: user for user in (*WELL_KNOWN_USERS, *users)}
+    settings = Settings(
+        data=None if ephemeral else data or default_data(),
+        users=tuple(named.values()),
+        container_env=dict(container_env),
+        **options,
+    )
+    if settings.verbose:
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    # Imported here: the rest of the command line does not need to wait for it.
+    from deploy.standalone.server import Server
+
+    server = Server(settings)
+    try:
+        server.start()
+    except StartError as error:
+        click.echo(f"owl serve: {error}", err=True)
+        raise SystemExit(1) from None
+    try:
+        guest = named["guest"]
+        click.echo(
+            f"OpenWhisk at {server.url}, use it with: wsk property set --apihost {server.url} "
+            + ("--auth ..." if guest not in WELL_KNOWN_USERS else f"--auth {guest.api_key}"),
+            err=True,
+        )
+        if server.notice:
+            click.echo(f"note: {server.notice}", err=True)
+        ended.wait()
+    finally:
+        server.stop()

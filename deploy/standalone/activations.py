@@ -1,0 +1,67 @@
+"""`/namespaces/{ns}/activations`."""
+
+from __future__ import annotations
+
+import re
+
+from flask import Blueprint, Response, request
+
+from deploy.standalone import names, records
+from deploy.standalone.errors import ApiError, Rejection, bad_query
+from deploy.standalone.rest import answer, flag, integer, own_namespace, page_bounds, platform
+from deploy.standalone.store import Page
+
+blueprint = Blueprint("activations", __name__)
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII | re.IGNORECASE)
+# As far as SQLite's integers go.
+_LATEST = 2**63 - 1
+
+
+@blueprint.get("/namespaces/<namespace>/activations")
+@blueprint.get("/namespaces/<namespace>/activations/")
+def list_all(namespace: str) -> Response:
+    own = own_namespace(namespace)
+    limit, skip = page_bounds()
+    with_docs, count = flag("docs"), flag("count")
+    page = Page(_name(), integer("since", 0, _LATEST), integer("upto", 0, _LATEST), limit, min(skip, _LATEST - limit))
+    if count and with_docs:
+        raise ApiError(400, "The parameters 'docs' and 'count' cannot be used together.")
+    if count:
+        return answer({"activations": max(0, platform().store.count_activations(own, page) - skip)})
+    found = [activation.doc for activation in platform().store.activations(own, page)]
+    return answer(found if with_docs else [records.summary(record) for record in found])
+
+
+@blueprint.get("/namespaces/<namespace>/activations/<activation_id>")
+def get(namespace: str, activation_id: str) -> Response:
+    return answer(_record(namespace, activation_id))
+
+
+@blueprint.get("/namespaces/<namespace>/activations/<activation_id>/logs")
+def logs(namespace: str, activation_id: str) -> Response:
+    return answer({"logs": _record(namespace, activation_id)["logs"]})
+
+
+@blueprint.get("/namespaces/<namespace>/activations/<activation_id>/result")
+def result(namespace: str, activation_id: str) -> Response:
+    return answer(_record(namespace, activation_id)["response"])
+
+
+def _record(namespace: str, activation_id: str) -> records.Record:
+    if len(activation_id) != 32:
+        raise Rejection(400, f"Activation id length is {len(activation_id)} but must be 32.")
+    if not _ID.fullmatch(activation_id):
+        raise Rejection(400, "The activation id is not valid.")
+    own = own_namespace(namespace, activation_id)
+    return platform().store.activation(own, activation_id.lower()).doc
+
+
+def _name() -> str | None:
+    """``name`` or ``package/name``; an empty name asks for all."""
+    value = request.args.get("name")
+    if not value:
+        return None
+    parts = value.split("/")
+    if len(parts) > 2 or not all(names.valid(part) for part in parts):
+        raise bad_query("name", f"'{value[:80]}' is neither a name nor package/name")
+    return parts[-1] if parts[0] == names.DEFAULT_PACKAGE else value

@@ -1,0 +1,187 @@
+"""Reading the bodies of PUT: each field is checked and turned into the form in which it is kept.
+
+Two kinds of failure, as in OpenWhisk: a value of the wrong type is malformed content (a Rejection), a value of the
+right type that this server does not allow is a plain 400 or 413.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.standalone import jsontext, names, runtimes
+from deploy.standalone.errors import ApiError, malformed, too_large
+from deploy.standalone.settings import Settings
+
+Pairs = list[dict[str, Any]]
+_VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}", re.ASCII)
+_IMAGE = re.compile(r"[\w.-]+(:\d+)?(/[\w.-]+)*(:[\w.-]+)?(@[\w.+-]+:[0-9a-fA-F]+)?", re.ASCII)
+
+
+def version(body: dict[str, Any]) -> str | None:
+    """A semantic version given by the client, None when it leaves that to the server."""
+    value = body.get("version")
+    if value is None:
+        return None
+    if not (isinstance(value, str) and _VERSION.fullmatch(value)):
+        raise malformed("a version is MAJOR.MINOR.PATCH")
+    return ".".join(str(int(part)) for part in value.split("."))
+
+
+def bump(value: str) -> str:
+    major, minor, patch = value.split(".")
+    return f"{major}.{minor}.{int(patch) + 1}"
+
+
+def publish(body: dict[str, Any]) -> bool | None:
+    value = body.get("publish")
+    if value is not None and not isinstance(value, bool):
+        raise malformed("'publish' is true or false")
+    return value
+
+
+def pairs(body: dict[str, Any], field: str, settings: Settings) -> Pairs | None:
+    """``parameters`` or ``annotations``: ``[{"key": str, "value": any, "init"?: bool}]``; later keys win."""
+    value = body.get(field)
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise malformed(f"'{field}' is a list of {{key, value}}")
+    kept: dict[str, dict[str, Any]] = {}
+    for item in value:
+        if not (isinstance(item, dict) and isinstance(item.get("key"), str) and item["key"] and "value" in item):
+            raise malformed(f"each of '{field}' has a key, which is text, and a value")
+        kept[item["key"]] = {"key": item["key"], "value": item["value"]}
+        if item.get("init") is True:
+            kept[item["key"]]["init"] = True
+    result = list(kept.values())
+    size = sum(len(pair["key"]) + len(jsontext.dumps(pair["value"]).encode()) for pair in result)
+    if size > settings.max_parameter_bytes:
+        raise too_large(f"'{field}'", size, settings.max_parameter_bytes)
+    return result
+
+
+def merge(base: Pairs, over: Pairs) -> Pairs:
+    """Both lists as one; for a key in both the place of ``base`` and the value of ``over``."""
+    merged = {pair["key"]: pair for pair in base}
+    merged.update({pair["key"]: pair for pair in over})
+    return list(merged.values())
+
+
+def value_of(annotations: Pairs, key: str, default: Any = None) -> Any:
+    return next((pair["value"] for pair in annotations if pair["key"] == key), default)
+
+
+def truthy(annotations: Pairs, key: str) -> bool:
+    """OpenWhisk's reading of an annotation as a switch: set, and neither false, null, 0 nor empty."""
+    return bool(value_of(annotations, key))
+
+
+def cpu_millis(annotations: Pairs) -> int | None:
+    """The own CPU allocation from ``resources: {"cpu": millicores}``; None where the action names none."""
+    resources = value_of(annotations, "resources")
+    cpu = resources.get("cpu") if isinstance(resources, dict) else None
+    if cpu is None:
+        return None
+    if isinstance(cpu, bool) or not isinstance(cpu, int | float) or not 1 <= cpu <= 1_000_000:
+        raise ApiError(400, "The annotation 'resources' asks for 'cpu' in millicores: a number from 1 to 1000000.")
+    return round(cpu)
+
+
+def limits(body: dict[str, Any], base: dict[str, int], settings: Settings) -> dict[str, int]:
+    """``base`` with the limits of ``body`` in place; unknown limits are dropped, as OpenWhisk does."""
+    given = body.get("limits")
+    if given is None:
+        return base
+    if not isinstance(given, dict):
+        raise malformed("'limits' is an object")
+    allowed = {
+        "timeout": (settings.min_action_timeout_ms, settings.max_action_timeout_ms, "milliseconds"),
+        "memory": (settings.min_action_memory_mib, settings.max_action_memory_mib, "MB"),
+        "logs": (0, settings.max_action_logs_mib, "MB"),
+        "concurrency": (1, settings.max_action_concurrency, "at once"),
+        "instances": (1, settings.concurrent_invocations, "containers"),
+    }
+    result = dict(base)
+    for name, (low, high, unit) in allowed.items():
+        value = given.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+            raise malformed(f"the limit '{name}' is a whole number")
+        if not low <= value <= high:
+            raise ApiError(400, f"The limit '{name}' of {int(value)} {unit} is outside the allowed {low} to {high}.")
+        result[name] = int(value)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    """``exec`` of an action as it is kept: ``doc`` without the code, which is stored beside it."""
+
+    doc: dict[str, Any]
+    code: str | None
+
+
+def executable(body: dict[str, Any], own_namespace: str, settings: Settings) -> Exec | None:
+    """``exec`` of a PUT, None when the body has none."""
+    given = body.get("exec")
+    if given is None:
+        return None
+    if not isinstance(given, dict) or not isinstance(given.get("kind"), str):
+        raise malformed("'exec' is an object with a 'kind'")
+    kind = given["kind"]
+    if kind == runtimes.SEQUENCE:
+        return _sequence(given, own_namespace)
+    code, main = given.get("code"), given.get("main")
+    if main is not None and not isinstance(main, str):
+        raise malformed("'main' in 'exec' is text")
+    if kind == runtimes.BLACKBOX:
+        doc = {"kind": kind, "image": _image(given.get("image"))}
+        if code is not None and not isinstance(code, str):
+            raise malformed("'code' in 'exec' is text")
+    else:
+        resolved = runtimes.resolve(kind)
+        if resolved is None:
+            known = ", ".join((*runtimes.KINDS, runtimes.BLACKBOX, runtimes.SEQUENCE))
+            raise malformed(f"the kind '{kind}' is not one of {known}")
+        if not isinstance(code, str):
+            raise malformed(f"'code' in 'exec' is missing or not text, which '{kind}' needs")
+        doc = {"kind": resolved}
+    size = len(code.encode()) if code else 0
+    if size > settings.max_code_bytes:
+        raise too_large("The code is", size, settings.max_code_bytes)
+    doc["binary"] = code is not None and is_binary(code)
+    if given.get("binary") is True and code and not doc["binary"]:
+        raise ApiError(400, "The code is said to be binary but is not base64; encode the file (a zip) in base64.")
+    if main:
+        doc["main"] = main
+    return Exec(doc, code)
+
+
+def is_binary(code: str) -> bool:
+    """Whether OpenWhisk takes ``code`` for a base64-encoded file."""
+    text = code.strip()
+    if not text or len(text) % 4:
+        return False
+    try:
+        binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        return False
+    return True
+
+
+def _image(value: object) -> str:
+    if not isinstance(value, str) or not _IMAGE.fullmatch(value):
+        raise malformed("'image' in 'exec' names no container image, which 'blackbox' needs")
+    return value
+
+
+def _sequence(given: dict[str, Any], own_namespace: str) -> Exec:
+    components = given.get("components")
+    if not isinstance(components, list):
+        raise malformed("'components' must be defined for sequence kind")
+    resolved = ["/{}/{}".format(*names.split(component, own_namespace)) for component in components]
+    return Exec({"components": resolved, "kind": runtimes.SEQUENCE}, None)

@@ -1,0 +1,329 @@
+"""Running actions: single ones, sequences and compositions, and keeping their records."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from deploy.standalone import content, names, records, resolve, runtimes
+from deploy.standalone.auth import User
+from deploy.standalone.errors import ApiError
+from deploy.standalone.jsontext import dumps
+from deploy.standalone.model import Invocation, Invoker, Limits, Outcome, Runnable, Status
+from deploy.standalone.records import Record
+from deploy.standalone.resolve import Resolved
+from deploy.standalone.settings import Settings
+from deploy.standalone.store import Activation, Store
+from deploy.standalone.throttle import ConcurrencyLimit
+
+_COMPONENT_MISSING = "Sequence component does not exist."
+_COMPOSITION_TOO_LONG = "Too many actions in the composition."
+_TOO_DEEP = "Sequence may not refer to itself."
+_CLOSING = "The server stopped before the action finished."
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf and in which request something runs."""
+
+    user: User
+    transaction_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    activation_id: str
+    record: Future[Record]
+
+
+@dataclass(slots=True)
+class _Composition:
+    """How much of one composition, over all conductors nested in it, has run."""
+
+    conductors: int = 0
+    components: int = 0
+
+
+@dataclass(slots=True)
+class _Steps:
+    """What the parts of one sequence or conductor add up to."""
+
+    logs: list[str] = field(default_factory=list)
+    duration: int = 0
+    memory: int = 0
+
+    def add(self, record: Record) -> None:
+        self.logs.append(record["activationId"])
+        self.duration += record["duration"]
+        self.memory = max(self.memory, content.value_of(record["annotations"], "limits")["memory"])
+
+
+class Invocations:
+    """Starts what users invoke. ``invoker`` runs single actions; what is made of several runs in threads of its own."""
+
+    def __init__(self, settings: Settings, store: Store, invoker: Invoker) -> None:
+        self._settings = settings
+        self._store = store
+        self._invoker = invoker
+        self._concurrency = ConcurrencyLimit(settings.concurrent_invocations)
+        self._threads = ThreadPoolExecutor(max(32, settings.concurrent_invocations), thread_name_prefix="sequence")
+
+    @property
+    def in_flight(self) -> int:
+        return self._concurrency.total
+
+    def close(self) -> None:
+        """Wait for sequences that run; their parts end when the invoker closes."""
+        self._threads.shutdown(wait=True)
+
+    def start(self, caller: Caller, target: Resolved, payload: dict[str, Any]) -> Started:
+        """Run ``target``. 429 when the user has too many running; the future holds the finished record."""
+        self._concurrency.enter(caller.user.name)
+        activation_id = records.new_id()
+        try:
+            if _is_composed(target):
+                record = self._threads.submit(self._composed, caller, target, payload, activation_id)
+            else:
+                record = self._single(caller, target, payload, activation_id)
+        except BaseException:
+            self._concurrency.leave(caller.user.name)
+            raise
+        record.add_done_callback(lambda _: self._concurrency.leave(caller.user.name))
+        return Started(activation_id, record)
+
+    def _single(
+        self,
+        caller: Caller,
+        target: Resolved,
+        payload: Any,
+        activation_id: str | None = None,
+        cause: str | None = None,
+    ) -> Future[Record]:
+        invocation = Invocation(
+            activation_id=activation_id or records.new_id(),
+            transaction_id=caller.transaction_id,
+            action=runnable(target),
+            payload=_with_parameters(target, payload),
+            received_ms=records.now_ms(),
+            namespace=caller.user.name,
+            api_key=caller.user.api_key,
+        )
+        received_ns = time.time_ns()
+        finished: Future[Record] = Future()
+
+        def finish(done: Future[Outcome]) -> None:
+            outcome = _outcome(done, invocation)
+            record = records.of_action(
+                invocation, target.action.doc["limits"], outcome, cause=cause, binding=target.binding
+            )
+            self._keep(caller, target, received_ns, record)
+            finished.set_result(record)
+
+        self._invoker.submit(invocation).add_done_callback(finish)
+        return finished
+
+    def _composed(
+        self,
+        caller: Caller,
+        target: Resolved,
+        payload: Any,
+        activation_id: str,
+        cause: str | None = None,
+        composition: _Composition | None = None,
+        depth: int = 0,
+    ) -> Record:
+        """Run a sequence or conductor to its end, in the calling thread."""
+        start, received_ns, steps = records.now_ms(), time.time_ns(), _Steps()
+        conductor = target.action.doc["exec"]["kind"] != runtimes.SEQUENCE
+        if conductor:
+            response = self._conduct(caller, target, payload, activation_id, steps, composition or _Composition(), depth)
+        else:
+            response = self._in_turn(caller, target, payload, activation_id, steps, depth)
+        limits = target.action.doc["limits"]
+        annotations: dict[str, Any] = {
+            "topmost": cause is None,
+            "path": f"{target.action.namespace}/{target.action.path}",
+            "waitTime": max(0, start - received_ns // 1_000_000),
+            "kind": runtimes.SEQUENCE,
+            "limits": {**limits, "memory": steps.memory or limits["memory"]},
+        }
+        if conductor:
+            annotations["conductor"] = True
+        if cause is not None:
+            annotations["causedBy"] = "sequence"
+        if target.binding is not None:
+            annotations["binding"] = target.binding
+        record = records.make(
+            activation_id=activation_id,
+            namespace=caller.user.name,
+            subject=caller.user.name,
+            name=target.action.name,
+            version=target.action.doc["version"],
+            start=start,
+            end=records.now_ms(),
+            duration=steps.duration,
+            response=response,
+            logs=steps.logs,
+            annotations=records.as_pairs(annotations),
+            cause=cause,
+        )
+        self._keep(caller, target, received_ns, record)
+        return record
+
+    def _part(
+        self,
+        caller: Caller,
+        target: Resolved,
+        payload: Any,
+        cause: str,
+        depth: int,
+        composition: _Composition | None = None,
+    ) -> Record:
+        if _is_composed(target):
+            return self._composed(caller, target, payload, records.new_id(), cause, composition, depth + 1)
+        return self._single(caller, target, payload, cause=cause).result()
+
+    def _in_turn(
+        self, caller: Caller, target: Resolved, payload: Any, own_id: str, steps: _Steps, depth: int
+    ) -> dict[str, Any]:
+        """Each component gets the result of the one before; the first failure ends the sequence."""
+        # PUT refuses cycles, but a package bound anew can close one later.
+        if depth > self._settings.sequence_length:
+            return records.response(Status.APPLICATION_ERROR, records.error(_TOO_DEEP))
+        response = records.response(Status.SUCCESS, payload)
+        for component in target.action.doc["exec"]["components"]:
+            try:
+                part = resolve.action(self._store, caller.user, *names.split(component, caller.user.name))
+            except ApiError:
+                return records.response(Status.APPLICATION_ERROR, records.error(_COMPONENT_MISSING))
+            record = self._part(caller, part, response["result"], own_id, depth)
+            steps.add(record)
+            response = record["response"]
+            if not response["success"]:
+                break
+        return response
+
+    def _conduct(
+        self,
+        caller: Caller,
+        target: Resolved,
+        payload: Any,
+        own_id: str,
+        steps: _Steps,
+        composition: _Composition,
+        depth: int,
+    ) -> dict[str, Any]:
+        """The conductor says after each step which action comes next, until it names none."""
+        state: dict[str, Any] = {}
+        while composition.conductors <= 2 * self._settings.sequence_length:
+            composition.conductors += 1
+            given = {**payload, **state} if isinstance(payload, dict) else payload
+            record = self._single(caller, target, given, cause=own_id).result()
+            steps.add(record)
+            result = record["response"]["result"]
+            if not isinstance(result, dict) or "action" not in result:
+                final = result.get("params", result) if isinstance(result, dict) else result
+                return records.response(records.status_of(record), _boxed(final, "value", lists=True))
+            state = _boxed(result.get("state", {}), "state")
+            payload = self._next(caller, result, own_id, steps, composition, depth)
+        return records.response(Status.APPLICATION_ERROR, records.error(_COMPOSITION_TOO_LONG))
+
+    def _next(
+        self,
+        caller: Caller,
+        result: dict[str, Any],
+        own_id: str,
+        steps: _Steps,
+        composition: _Composition,
+        depth: int,
+    ) -> Any:
+        """Run what the conductor asks for; its result, or the error that the conductor is told."""
+        named = result["action"]
+        try:
+            namespace, path = _component_name(named, caller.user.name)
+        except ApiError:
+            return records.error(f"Failed to parse action name from json value {dumps(named)} during composition.")
+        if composition.components >= self._settings.sequence_length:
+            return records.error(_COMPOSITION_TOO_LONG)
+        try:
+            part = resolve.action(self._store, caller.user, namespace, path)
+        except ApiError as error:
+            verb = "access" if error.status == 403 else "resolve"
+            return records.error(f"Failed to {verb} action with name '{namespace}/{path}' during composition.")
+        if not _is_conductor(part):
+            composition.components += 1
+        params = _boxed(result.get("params", {}), "value")
+        record = self._part(caller, part, params, own_id, depth, composition)
+        steps.add(record)
+        return record["response"]["result"]
+
+    def _keep(self, caller: Caller, target: Resolved, received_ns: int, record: Record) -> None:
+        self._store.add(Activation(caller.user.name, target.shown_path, received_ns, record))
+
+
+def runnable(target: Resolved) -> Runnable:
+    """What the invoker needs to know of an action."""
+    entity = target.action
+    doc = entity.doc
+    limits = doc["limits"]
+    return Runnable(
+        namespace=entity.namespace,
+        path=entity.path,
+        version=doc["version"],
+        revision=str(entity.revision),
+        kind=doc["exec"]["kind"],
+        code=entity.code,
+        binary=doc["exec"].get("binary", False),
+        main=doc["exec"].get("main", "main"),
+        limits=Limits(
+            timeout_ms=limits["timeout"],
+            memory_mib=limits["memory"],
+            logs_mib=limits["logs"],
+            concurrency=limits["concurrency"],
+        ),
+        init_env={pair["key"]: _text(pair["value"]) for pair in target.parameters if pair.get("init")},
+        cpu_millis=content.cpu_millis(doc["annotations"]),
+        provide_api_key=bool(content.value_of(doc["annotations"], "provide-api-key", True)),
+        image=doc["exec"].get("image"),
+    )
+
+
+def _with_parameters(target: Resolved, payload: Any) -> Any:
+    if not isinstance(payload, dict):
+        return payload
+    return {**{pair["key"]: pair["value"] for pair in target.parameters if not pair.get("init")}, **payload}
+
+
+def _outcome(done: Future[Outcome], invocation: Invocation) -> Outcome:
+    if done.exception() is None:
+        return done.result()
+    now = records.now_ms()
+    return Outcome(
+        Status.INTERNAL_ERROR, records.error(_CLOSING), now, now, max(0, now - invocation.received_ms), None
+    )
+
+
+def _is_conductor(target: Resolved) -> bool:
+    doc = target.action.doc
+    return doc["exec"]["kind"] != runtimes.SEQUENCE and content.truthy(doc["annotations"], "conductor")
+
+
+def _is_composed(target: Resolved) -> bool:
+    return target.action.doc["exec"]["kind"] == runtimes.SEQUENCE or _is_conductor(target)
+
+
+def _component_name(named: object, own_namespace: str) -> tuple[str, str]:
+    """``name``, ``pkg/name``, ``/ns/name`` or ``/ns/pkg/name`` as a conductor may write it."""
+    if isinstance(named, str) and not named.startswith("/"):
+        named = f"/_/{named}"
+    return names.split(named, own_namespace)
+
+
+def _boxed(value: Any, key: str, *, lists: bool = False) -> Any:
+    return value if isinstance(value, dict) or (lists and isinstance(value, list)) else {key: value}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else dumps(value)

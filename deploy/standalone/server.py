@@ -1,0 +1,198 @@
+"""A whole server: storage, invoker and API behind waitress, from start to drain."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
+from waitress.task import ErrorTask
+
+from deploy.standalone.app import create_app
+from deploy.standalone.auth import Users
+from deploy.standalone.core import Platform
+from deploy.standalone.errors import StartError
+from deploy.standalone.invoker import InvokerSettings, ProcessInvoker
+from deploy.standalone.jsontext import dumps
+from deploy.standalone.rest import JSON_TYPE, new_transaction_id
+from deploy.standalone.settings import MIB, Settings
+from deploy.standalone.store import Store
+from rm_agent.cgroup import CgroupError
+
+__all__ = ["Server", "create_app"]
+
+# Bodies over the API's own limit are read this many times as far, so that the client gets to see the 413.
+_READ_FACTOR = 4
+_SPARE_THREADS = 32
+_CONNECTIONS = 4096
+_FLUSH_S = 2.0
+
+
+class _JsonErrorTask(ErrorTask):
+    """What waitress refuses by itself (endless bodies, broken headers), in the form of the API's errors."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        transaction_id = new_transaction_id()
+        body = dumps({"error": f"{error.reason}: {error.body}", "code": transaction_id}).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.extend([("Content-Type", JSON_TYPE), ("X-Request-ID", transaction_id)])
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):
+    error_task_class = _JsonErrorTask
+
+
+class Server:
+    """``start`` serves in the background, ``stop`` drains; each is called once.
+
+    Port 0 takes a free one, ``url`` says which. ``start`` raises StartError, one line for the user, when it cannot.
+    ``notice`` says what the invoker cannot enforce on this machine, None when it can everything.
+    """
+
+    platform: Platform
+
+    def __init__(self, settings: Settings) -> None:
+        Users(settings.users)
+        self.settings = settings
+        self.notice: str | None = None
+        self.url = ""
+        self._stopping = contextlib.ExitStack()
+
+    def start(self) -> None:
+        with contextlib.ExitStack() as undo:
+            listening = undo.enter_context(_listen(self.settings.host, self.settings.port))
+            port = listening.getsockname()[1]
+            self.url = f"http://{_shown(self.settings.host)}:{port}"
+            folder = _folder(self.settings.data, undo)
+            store = Store(folder)
+            undo.callback(store.close)
+            invoker = self._invoker(folder, port, undo)
+            self.notice = invoker.notice
+            self.platform = Platform(self.settings, store, invoker)
+            http = create_server(
+                create_app(self.platform),
+                sockets=[listening],
+                threads=self.settings.concurrent_invocations + _SPARE_THREADS,
+                connection_limit=_CONNECTIONS,
+                backlog=1024,
+                asyncore_use_poll=True,
+                ident=None,
+                clear_untrusted_proxy_headers=True,
+                max_request_body_size=_READ_FACTOR * self.settings.max_body_bytes,
+            )
+            http.channel_class = _Channel
+            # One thread per blocking call is the design: a short queue is no news to anybody.
+            logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+            loop = threading.Thread(target=http.run, name="http", daemon=True)
+            loop.start()
+            undo.callback(self._close_http, http, loop)
+            undo.callback(self._drain, http, invoker)
+            self._stopping = undo.pop_all()
+
+    def stop(self) -> None:
+        """Accept nothing new, let what runs finish for ``settings.drain_s``, remove all containers, close the store."""
+        self._stopping.close()
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _invoker(self, folder: Path, port: int, undo: contextlib.ExitStack) -> ProcessInvoker:
+        settings = InvokerSettings(
+            user_memory_mib=self.settings.user_memory_mib or _memory_for_actions(),
+            api_host=self.url,
+            run_dir=folder / "run",
+            default_cpu_millis=self.settings.default_cpu_millis,
+            stem_cells=self.settings.stem_cells,
+            container_env=dict(self.settings.container_env),
+            node_socket=self.settings.node_socket,
+            cgroup=self.settings.cgroup or f"owl-{port}",
+        )
+        try:
+            try:
+                invoker = ProcessInvoker(settings)
+            except ValueError:
+                # The names of Unix sockets are short: below a long data folder there is no room for them.
+                short = Path(tempfile.mkdtemp(prefix="owl-"))
+                undo.callback(shutil.rmtree, short, ignore_errors=True)
+                invoker = ProcessInvoker(dataclasses.replace(settings, run_dir=short))
+        except (ValueError, CgroupError, OSError) as error:
+            raise StartError(f"The containers cannot be prepared: {error}") from None
+        undo.callback(invoker.close, 0.0)
+        return invoker
+
+    def _drain(self, http, invoker: ProcessInvoker) -> None:  # noqa: ANN001 - waitress has no public type for it
+        http.trigger.pull_trigger(lambda: wasyncore.dispatcher.close(http))
+        self.platform.draining.set()
+        deadline = time.monotonic() + self.settings.drain_s
+        while self.platform.invocations.in_flight and time.monotonic() < deadline:
+            time.sleep(0.02)
+        invoker.close(0.0)
+        self.platform.invocations.close()
+        deadline = time.monotonic() + _FLUSH_S
+        while any(channel.requests for channel in list(http.active_channels.values())) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    @staticmethod
+    def _close_http(http, loop: threading.Thread) -> None:  # noqa: ANN001
+        http.task_dispatcher.shutdown(timeout=1)
+        http.trigger.pull_trigger(lambda: wasyncore.close_all(http._map, ignore_all=True))
+        loop.join(_FLUSH_S)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StartError(f"'{host}' is no address of this machine ({error.strerror}); try --host 127.0.0.1.") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(1024)
+    except OSError as error:
+        listening.close()
+        raise StartError(
+            f"Port {port} on {host} cannot be used ({os.strerror(error.errno or 0)}); "
+            "stop what uses it, or choose another with --port."
+        ) from None
+    return listening
+
+
+def _shown(host: str) -> str:
+    if host in ("127.0.0.1", "0.0.0.0", "::1", "::", ""):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
+
+
+def _folder(data: Path | None, undo: contextlib.ExitStack) -> Path:
+    if data is not None:
+        return data.absolute()
+    folder = Path(tempfile.mkdtemp(prefix="owl-"))
+    undo.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _memory_for_actions() -> int:
+    """Three quarters of what is free now: the rest is the server's, the manager's and the user's."""
+    return max(512, int(psutil.virtual_memory().available * 0.75 / MIB))
