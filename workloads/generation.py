@@ -22,4 +22,9 @@ PROMPTS = (
 
 def sample(rng: random.Random) -> dict[str, Any]:
     """Parameters of one turn of 16 to 48 tokens; its seed makes the text the same each time."""
-    return {"prompt": rng.choice(PROMPTS), "max_tokens": rng.randint(16, 48), "temperature": 0.7, "seed": rng.getrandbits(31)}
+    return {
+        "prompt": rng.choice(PROMPTS),
+        "max_tokens": rng.randint(16, 48),
+        "temperature": 0.7,
+        "seed": rng.getrandbits(31),
+    }

@@ -33,6 +33,7 @@ WORK = {
 }
 GENERATE_WORK = 1.2
 
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """One action: CPU seconds expected per call, parameters of one call, parameters of the call that warms it up."""
@@ -45,7 +46,8 @@ class Work:
 def mix(inputs: Path) -> dict[str, Work]:
     """Action -> work, for the ten functions and the LLM function. ``inputs`` is what ``workloads.inputs`` prepared."""
     found = {
-        f"{PACKAGE}/{name}": Work(WORK[name], partial(_sample, name, inputs), warm_params(name, inputs)) for name in CATALOG
+        f"{PACKAGE}/{name}": Work(WORK[name], partial(_sample, name, inputs), warm_params(name, inputs))
+        for name in CATALOG
     }
     found[generation.GENERATE] = Work(GENERATE_WORK, generation.sample, generation.WARM)
     return found
@@ -54,7 +56,9 @@ def mix(inputs: Path) -> dict[str, Work]:
 def requests(trace: Trace, work: dict[str, Work]) -> list[Request]:
     """The calls of ``trace`` with their parameters, made beforehand so that the replay does nothing but send."""
     return [
-        Request(index, arrival.at_s, arrival.function, work[arrival.function].sample(random.Random(arrival.params_seed)))
+        Request(
+            index, arrival.at_s, arrival.function, work[arrival.function].sample(random.Random(arrival.params_seed))
+        )
         for index, arrival in enumerate(trace.arrivals)
     ]
 

@@ -28,7 +28,14 @@ START_S = 60.0
 STOP_S = 30.0
 WARM_S = 300.0
 DEPLOY_S = 300.0
-UNTHROTTLED = ("--invocations-per-minute", "1000000", "--fires-per-minute", "1000000", "--concurrent-invocations", "10000")
+UNTHROTTLED = (
+    "--invocations-per-minute",
+    "1000000",
+    "--fires-per-minute",
+    "1000000",
+    "--concurrent-invocations",
+    "10000",
+)
 
 
 class PlatformError(Exception):
@@ -64,7 +71,9 @@ class Platform:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _start(self) -> None:
@@ -96,7 +105,11 @@ class Platform:
         arguments = [argument for manifest in self._manifests for argument in ("-m", str(manifest))]
         try:
             done = subprocess.run(
-                [program("owl"), "deploy", *arguments], env=environment, capture_output=True, text=True, timeout=DEPLOY_S
+                [program("owl"), "deploy", *arguments],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=DEPLOY_S,
             )
         except subprocess.TimeoutExpired:
             raise PlatformError(f"`owl deploy` has not finished after {DEPLOY_S:g} s") from None
@@ -163,7 +176,7 @@ class Platform:
             interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             while self._processes:
-                name, process = self._processes[-1]
+                _, process = self._processes[-1]
                 if process.poll() is None:
                     process.terminate()
                     try:
@@ -182,7 +195,12 @@ class Platform:
         with (self._work / f"{name}.log").open("wb") as log:
             # A session of its own: Ctrl-C in the terminal reaches this program, which then stops them in order.
             process = subprocess.Popen(
-                [program(name), *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+                [program(name), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
             )
         self._processes.append((name, process))
 

@@ -35,7 +35,10 @@ _STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
-    **{key: _TEXT for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")},
+    **{
+        key: _TEXT
+        for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
+    },
 }
 
 
@@ -52,7 +55,14 @@ def speed(pairs: Sequence[Pair]) -> str:
         for label, colour, width, chosen in kinds:
             if chosen:
                 ratios = np.sort([on.completion_ms / off.completion_ms for off, on in chosen])
-                axes.step(ratios, np.arange(1, len(ratios) + 1) / len(ratios), where="post", color=colour, lw=width, label=f"{label} ({len(ratios)})")
+                axes.step(
+                    ratios,
+                    np.arange(1, len(ratios) + 1) / len(ratios),
+                    where="post",
+                    color=colour,
+                    lw=width,
+                    label=f"{label} ({len(ratios)})",
+                )
         axes.axvline(1, color=_TEXT, lw=0.8, ls=(0, (4, 3)), alpha=0.6)
         axes.set_xscale("log")
         axes.set_xlim(0.1, 10)
@@ -76,9 +86,23 @@ def functions(rows: Sequence[Row]) -> str:
                 seconds = [value / 1000 for value in values]
                 mean = values is row.mean
                 for value, colour, shift in zip(seconds, (OFF, ON), (0.16, -0.16)):
-                    axes.scatter(value, place + shift, s=size, zorder=3, facecolor=colour if mean else "none", edgecolor=colour, linewidth=1.5)
+                    axes.scatter(
+                        value,
+                        place + shift,
+                        s=size,
+                        zorder=3,
+                        facecolor=colour if mean else "none",
+                        edgecolor=colour,
+                        linewidth=1.5,
+                    )
             for values, colour, shift in ((0, OFF, 0.16), (1, ON, -0.16)):
-                axes.plot([row.mean[values] / 1000, row.p99[values] / 1000], [place + shift] * 2, color=colour, lw=1.5, alpha=0.55)
+                axes.plot(
+                    [row.mean[values] / 1000, row.p99[values] / 1000],
+                    [place + shift] * 2,
+                    color=colour,
+                    lw=1.5,
+                    alpha=0.55,
+                )
         axes.set_yticks(range(len(shown)), [short(row.action) for row in shown])
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -89,7 +113,9 @@ def functions(rows: Sequence[Row]) -> str:
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("completion time: filled = mean, open = P99")
         handles = [axes.scatter([], [], s=46, color=colour) for colour in (OFF, ON)]
-        axes.legend(handles, ["manager off", "manager on"], loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8.5)
+        axes.legend(
+            handles, ["manager off", "manager on"], loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8.5
+        )
     return holder[0]
 
 
@@ -131,10 +157,22 @@ def arrivals(pair: Pair) -> str:
     names = sorted({call.action for call in pair.on.invocations}, reverse=True)
     with _figure("arrivals", 12.4, 0.27 * len(names) + 1.0) as (figure, holder):
         axes = figure.subplots()
-        kinds = (("left as it is", OFF, lambda call: not accelerated(call) and not donor(call)), ("harvested from", TAKEN, donor), ("accelerated", LENT, accelerated))
+        kinds = (
+            ("left as it is", OFF, lambda call: not accelerated(call) and not donor(call)),
+            ("harvested from", TAKEN, donor),
+            ("accelerated", LENT, accelerated),
+        )
         for label, colour, test in kinds:
             chosen = [call for call in pair.on.invocations if test(call)]
-            axes.scatter([call.scheduled_s for call in chosen], [names.index(call.action) for call in chosen], s=22, marker="|", color=colour, linewidth=1.4, label=label)
+            axes.scatter(
+                [call.scheduled_s for call in chosen],
+                [names.index(call.action) for call in chosen],
+                s=22,
+                marker="|",
+                color=colour,
+                linewidth=1.4,
+                label=label,
+            )
         axes.set_yticks(range(len(names)), [short(name) for name in names])
         axes.set_ylim(-0.7, len(names) - 0.3)
         axes.tick_params(axis="y", length=0)
@@ -172,10 +210,11 @@ def _figure(name: str, width: float, height: float) -> Iterator[tuple[Figure, li
 
 def _inline(svg: str, name: str) -> str:
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', rf'\1 role="img" class="plot" data-plot="{name}"', svg, count=1)
-    svg = re.sub(r'<g id="[A-Za-z0-9_.]+_\d+">', "<g>", svg)
+    # Names such as line2d_7 come back in every plot and nothing refers to them; references are made of hashes.
+    svg = re.sub(r' id="[A-Za-z0-9_.]+_\d+"', "", svg)
     svg = svg.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
     # SVG has text black unless it is told otherwise.
     return svg.replace(_TEXT, "currentColor").replace("<text ", '<text fill="currentColor" ')

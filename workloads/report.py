@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,11 @@ def render(document: dict[str, Any]) -> str:
     joined = pairs(runs)
     table = rows(runs, document["settings"]["resources"])
     environment = Environment(
-        loader=PackageLoader("workloads"), autoescape=select_autoescape(["html", "j2"]), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("workloads"),
+        autoescape=select_autoescape(["html", "j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["ms"] = _ms
     environment.filters["share"] = _share
@@ -53,7 +58,10 @@ def render(document: dict[str, Any]) -> str:
         rows=table,
         short=plots.short,
         failures=failures(runs),
-        figures={key: (_number(value), DEFINITIONS[key], _interval(document, key)) for key, value in document["figures"].items()},
+        figures={
+            key: (_number(value), DEFINITIONS[key], _interval(document, key))
+            for key, value in document["figures"].items()
+        },
         late_ms=percentile([(call.sent_s - call.scheduled_s) * 1000 for run in runs for call in run.invocations], 99),
         calls=len(joined[0].off.invocations),
         audits=[run for run in runs if run.audit],
@@ -71,7 +79,7 @@ def headlines(figures: dict[str, float | None], intervals: dict[str, dict[str, f
 
     def between(key: str, percent: bool) -> str:
         bounds = [intervals[key][bound] for bound in ("low", "high")]
-        if any(bound is None or bound != bound for bound in bounds):
+        if any(map(_missing, bounds)):
             return "no interval"
         return "95 %: " + " to ".join(_change(bound) if percent else f"{bound:.2f}x" for bound in bounds)
 
@@ -79,15 +87,34 @@ def headlines(figures: dict[str, float | None], intervals: dict[str, dict[str, f
     return [
         Headline(_change(mean), "mean completion time", between("mean_reduction", True), _sign(mean)),
         Headline(_change(p99), "P99 completion time", between("p99_reduction", True), _sign(p99)),
-        Headline("-" if _missing(slowdown) else f"{slowdown:.2f}x", "P99 of those harvested from", between("donor_p99_slowdown", False), None if _missing(slowdown) else slowdown <= 1.1),
-        Headline(_number(figures["oom_kills"]), "calls killed by a harvest", "out of memory below their own", not figures["oom_kills"]),
-        Headline(_number(figures["conservation_violations"]), "violations of conservation", "more given out than owned", not figures["conservation_violations"]),
-        Headline(_number(figures["generate_tokens_per_s"]), "tokens per second", f"LLM function, first token after {_number(figures['generate_ttft_ms'])} ms"),
+        Headline(
+            "-" if _missing(slowdown) else f"{slowdown:.2f}x",
+            "P99 of those harvested from",
+            between("donor_p99_slowdown", False),
+            None if _missing(slowdown) else slowdown <= 1.1,
+        ),
+        Headline(
+            _number(figures["oom_kills"]),
+            "calls killed by a harvest",
+            "out of memory below their own",
+            not figures["oom_kills"],
+        ),
+        Headline(
+            _number(figures["conservation_violations"]),
+            "violations of conservation",
+            "more given out than owned",
+            not figures["conservation_violations"],
+        ),
+        Headline(
+            _number(figures["generate_tokens_per_s"]),
+            "tokens per second",
+            f"LLM function, first token after {_number(figures['generate_ttft_ms'])} ms",
+        ),
     ]
 
 
 def _missing(value: float | None) -> bool:
-    return value is None or value != value
+    return value is None or math.isnan(value)
 
 
 def _change(reduction: float | None) -> str:

@@ -92,7 +92,10 @@ def azure_profiles(file: Path, work: Mapping[str, float], seed: int, minutes: in
         fit = [window for window in windows if low <= sum(window) <= high and max(window) <= 10]
         if len(fit) >= len(work):
             chosen = sorted(rng.sample(fit, len(work)), key=sum, reverse=True)
-            return {name: [float(c) for c in counts] for name, counts in zip(sorted(work, key=lambda n: (work[n], n)), chosen)}
+            return {
+                name: [float(c) for c in counts]
+                for name, counts in zip(sorted(work, key=lambda n: (work[n], n)), chosen)
+            }
     raise TraceError(f"{file} has no hour with {len(work)} functions that are called 20-40 times")
 
 
@@ -117,7 +120,9 @@ def place(
     floor = sum(minimum * work[name] for name in profiles)
     if floor > budget:
         needed = math.ceil(floor / (load * cores))
-        raise TraceError(f"{minimum} calls of each function need a trace of {needed} s at this load; it has {seconds:g} s")
+        raise TraceError(
+            f"{minimum} calls of each function need a trace of {needed} s at this load; it has {seconds:g} s"
+        )
 
     def counts(scale: float) -> dict[str, int]:
         return {name: max(minimum, round(scale * weight[name])) for name in profiles}
@@ -132,7 +137,9 @@ def place(
         middle = (low + high) / 2
         low, high = (middle, high) if demand(middle) <= budget else (low, middle)
 
-    arrivals = [arrival for name, count in counts(low).items() for arrival in _draw(name, profiles[name], count, seconds, seed)]
+    arrivals = [
+        arrival for name, count in counts(low).items() for arrival in _draw(name, profiles[name], count, seconds, seed)
+    ]
     arrivals.sort(key=lambda arrival: (arrival.at_s, arrival.function))
     return Trace(tuple(arrivals), seconds, demand(low) / (cores * seconds), source)
 

@@ -32,7 +32,10 @@ def pair_of_runs(pair: int = 1, calls: int = 60, speed: float = 0.7, donor_slowd
         at, took = round(index * 0.5, 3), ACTIONS[action] * rng.lognormvariate(0, 0.5) / 1000
         lender = action == "faasrm/arithmetic"
         factor = donor_slowdown if lender else speed
-        for calls_of_run, taken, seen in ((off, took, None), (on, took * factor, use(min_cpu=300) if lender else use(max_cpu=900))):
+        for calls_of_run, taken, seen in (
+            (off, took, None),
+            (on, took * factor, use(min_cpu=300) if lender else use(max_cpu=900)),
+        ):
             timings = {"ttft_ms": 40.0 + index, "tokens_per_s": 30.0} if action == "owl/generate" else None
             calls_of_run.append(
                 Invocation(
@@ -50,6 +53,6 @@ def pair_of_runs(pair: int = 1, calls: int = 60, speed: float = 0.7, donor_slowd
         Run(
             pair, "on", on, [[float(t), 35.0 + rng.random() * 50] for t in range(seconds)],
             [[float(t), 1500.0, 2500.0, rng.choice([0.0, 500.0, 900.0]), rng.choice([0.0, 128.0])] for t in range(seconds)],
-            audit, 41.0,
+            audit, {"harvest_oom_kills": 0}, 41.0,
         ),
     ]  # fmt: skip

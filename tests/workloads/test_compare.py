@@ -47,7 +47,10 @@ def test_a_call_that_failed_in_either_run_is_no_speed_up_and_is_shown() -> None:
     for call in runs[1].invocations[:2]:
         call.status, call.error, call.finished_s = "application error", "first line\nno such file", call.scheduled_s
     assert abs(figures(runs, 0, 0)[0]["mean_reduction"] - before) < 0.05
-    assert failures(runs) == {("on", "faasrm/arithmetic", "no such file"): 1, ("on", "faasrm/image_recognition", "no such file"): 1}
+    assert failures(runs) == {
+        ("on", "faasrm/arithmetic", "no such file"): 1,
+        ("on", "faasrm/image_recognition", "no such file"): 1,
+    }
     assert rows(runs, RESOURCES)[-1].failed == (0, 2)
 
 
@@ -58,8 +61,18 @@ def test_a_call_that_failed_in_either_run_is_no_speed_up_and_is_shown() -> None:
 def test_a_death_of_memory_is_the_managers_only_below_the_calls_own(mode: str, seen: dict | None, kills: int) -> None:
     runs = pair_of_runs()
     call = runs[mode == "on"].invocations[0]
-    call.status, call.error, call.use = "action developer error", "The action exhausted its memory and was aborted.", seen
+    call.status, call.error, call.use = (
+        "action developer error",
+        "The action exhausted its memory and was aborted.",
+        seen,
+    )
     assert figures(runs, 0, 0)[0]["oom_kills"] == kills
+
+
+def test_a_kill_that_only_the_manager_saw_counts() -> None:
+    runs = pair_of_runs()
+    runs[1].counts = {"harvest_oom_kills": 2}
+    assert figures(runs, 0, 0)[0]["oom_kills"] == 2
 
 
 def test_violations_of_all_journals_are_summed() -> None:
@@ -85,7 +98,9 @@ def test_rows_add_up() -> None:
     assert total.vcpu_s[1] < total.vcpu_s[0]
     arithmetic = table[0]
     assert (arithmetic.harvested, arithmetic.accelerated) == (1.0, 0.0)
-    durations = [call.duration_ms for run in (runs[0], runs[2]) for call in run.invocations if call.action == "faasrm/arithmetic"]
+    durations = [
+        call.duration_ms for run in (runs[0], runs[2]) for call in run.invocations if call.action == "faasrm/arithmetic"
+    ]
     assert arithmetic.gb_s[0] == pytest.approx(sum(durations) / 1000 * 128 / 1024 / 2)
 
 

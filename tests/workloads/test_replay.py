@@ -15,7 +15,9 @@ from workloads.replay import Request, from_columns, replay, to_columns
 ID = "0123456789abcdef0123456789abcdef"
 
 
-def record(action: str, result: dict, *, success: bool = True, status: str = "success", init: int | None = None) -> dict:
+def record(
+    action: str, result: dict, *, success: bool = True, status: str = "success", init: int | None = None
+) -> dict:
     annotations = [{"key": "waitTime", "value": 3}] + ([{"key": "initTime", "value": init}] if init is not None else [])
     response = {"result": result, "success": success, "status": status}
     return {"activationId": ID, "name": action, "duration": 12, "response": response, "annotations": annotations}
@@ -37,7 +39,11 @@ def openwhisk():
         if name == "broken":
             return jsonify(record(name, {"error": "no such file"}, success=False, status="application error")), 502
         params = request.get_json()
-        return jsonify(record(name, {"timings": {"ttft_ms": params.get("n", 0), "note": "text"}}, init=7 if name == "cold" else None))
+        return jsonify(
+            record(
+                name, {"timings": {"ttft_ms": params.get("n", 0), "note": "text"}}, init=7 if name == "cold" else None
+            )
+        )
 
     @app.get("/api/v1/namespaces/_/activations/<activation>")
     def activation(activation: str):

@@ -15,7 +15,10 @@ from workloads.report import render, write_report
 def make(runs: list[Run]) -> dict:
     values, intervals = figures(runs, 120.0, 400.0)
     settings = {"pairs": len(runs) // 2, "seconds": 30.0, "load": 0.35, "resources": RESOURCES}
-    samples = {"runs": [run.to_json() for run in runs], "intervals": {key: asdict(one) for key, one in intervals.items()}}
+    samples = {
+        "runs": [run.to_json() for run in runs],
+        "intervals": {key: asdict(one) for key, one in intervals.items()},
+    }
     return document("loop", settings, values, samples)
 
 

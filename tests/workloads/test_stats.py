@@ -22,7 +22,11 @@ def test_percentile_is_linear_between_ranks() -> None:
 @given(positive, st.floats(0.1, 10))
 def test_a_uniform_change_of_scale_is_found_exactly_and_with_no_doubt(off: list[float], factor: float) -> None:
     on = [factor * value for value in off]
-    for statistic, expected in ((reduction_of_mean, 1 - factor), (reduction_of_p99, 1 - factor), (slowdown_of_p99, factor)):
+    for statistic, expected in (
+        (reduction_of_mean, 1 - factor),
+        (reduction_of_p99, 1 - factor),
+        (slowdown_of_p99, factor),
+    ):
         estimate = bootstrap(statistic, off, on, resamples=50)
         for value in (estimate.value, estimate.low, estimate.high):
             assert value == pytest.approx(expected, rel=1e-6, abs=1e-6)

@@ -19,8 +19,6 @@ from workloads.stats import (
     slowdown_of_p99,
 )
 
-
-
 DEFINITIONS = {
     "mean_reduction": "1 - mean(on) / mean(off) of the completion time of the calls answered in both runs of a pair; "
     "median over the pairs. Completion time runs from the moment a call is due to its answer.",
@@ -42,7 +40,7 @@ class Run:
 
     ``mode`` is ``off`` or ``on`` (the manager). ``cpu``: [second, percent of all cores busy]. ``timeline``: [second,
     millicores of their own that busy containers have, idle ones have, millicores lent, MiB lent]. ``audit``: what the
-    audit of the manager's journal found; None with the manager off.
+    audit of the manager's journal found, ``counts``: the manager's own counters; None with the manager off.
     """
 
     pair: int
@@ -51,6 +49,7 @@ class Run:
     cpu: list[list[float]] = field(default_factory=list)
     timeline: list[list[float]] = field(default_factory=list)
     audit: dict[str, Any] | None = None
+    counts: dict[str, int] | None = None
     wall_s: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -133,15 +132,17 @@ def donors(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
 def harvest_ooms(run: Run) -> int:
     """Calls of a managed run that died of memory while their container may have had less than its own.
 
-    A call that the journal does not know is counted too: who dies of memory may not have reported its end.
+    A call that the journal does not know is counted too: who dies of memory may not have reported its end. Where the
+    manager saw the kernel kill more often than calls failed, its count holds.
     """
-    return sum(
+    died = sum(
         run.mode == "on"
         and not call.ok
         and "memory" in (call.error or "").lower()
         and (call.use is None or call.use["min_memory"] < call.use["own_memory"])
         for call in run.invocations
     )
+    return max(died, (run.counts or {}).get("harvest_oom_kills", 0))
 
 
 def generations(pairs: Sequence[Pair], key: str) -> list[float]:
@@ -154,7 +155,9 @@ def generations(pairs: Sequence[Pair], key: str) -> list[float]:
     ]
 
 
-def figures(runs: Sequence[Run], setup_seconds: float, run_seconds: float) -> tuple[dict[str, float], dict[str, Estimate]]:
+def figures(
+    runs: Sequence[Run], setup_seconds: float, run_seconds: float
+) -> tuple[dict[str, float], dict[str, Estimate]]:
     """Figures by key (as :data:`DEFINITIONS` says) and the intervals of those that have one."""
     joined = pairs(runs)
     intervals = {
@@ -208,7 +211,9 @@ def _row(title: str, joined: Sequence[Pair], actions: Sequence[str], resources: 
     known = [call for call in ran[1] if call.use]
 
     def cost(calls: Sequence[Invocation], resource: str, unit: float) -> float:
-        return sum((call.duration_ms or 0) / 1000 * resources[call.action][resource] / unit for call in calls) / max(len(joined), 1)
+        return sum((call.duration_ms or 0) / 1000 * resources[call.action][resource] / unit for call in calls) / max(
+            len(joined), 1
+        )
 
     def share(test: Callable[[Invocation], bool]) -> float:
         return sum(map(test, known)) / len(known) if known else float("nan")

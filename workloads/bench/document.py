@@ -17,7 +17,9 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def document(bench: str, settings: dict[str, Any], figures: dict[str, float], samples: dict[str, Any]) -> dict[str, Any]:
+def document(
+    bench: str, settings: dict[str, Any], figures: dict[str, float], samples: dict[str, Any]
+) -> dict[str, Any]:
     """``{"bench", "commit", "date", "machine", "settings", "figures", "samples"}``; the samples are all raw ones."""
     return {
         "bench": bench,
@@ -33,8 +35,12 @@ def document(bench: str, settings: dict[str, Any], figures: dict[str, float], sa
 def commit() -> str | None:
     """The commit that is checked out, with ``+`` where files differ from it; None outside a checkout."""
     try:
-        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10)
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True, timeout=10)
+        head = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=10
+        )
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "") if head.returncode == 0 else None

@@ -8,8 +8,6 @@ complete: ``resume`` does only those that are missing.
 
 from __future__ import annotations
 
-import hashlib
-import json as jsonlib
 import os
 import random
 import signal
@@ -22,16 +20,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from rm_agent.cgroup import detect
 from rm_agent.journal import JournalError, activations, audit
 from workloads import inputs, mix
 from workloads.bench import BenchError
 from workloads.bench.compare import Run, figures
 from workloads.bench.document import ROOT, document, write
+from workloads.bench.store import Store
 from workloads.bench.table import summary
+from workloads.bench.watch import Watch
 from workloads.platform import Platform, PlatformError
 from workloads.replay import Invocation, Request, replay
 from workloads.trace import AZURE_FILE, TraceError, azure_profiles, bursty_profiles, place
@@ -72,8 +72,8 @@ def run(
     """
     began = time.monotonic()
     settings = {
-        "pairs": pairs or (1 if quick else PAIRS),
-        "seconds": seconds or (QUICK_SECONDS if quick else SECONDS),
+        "pairs": pairs if pairs is not None else (1 if quick else PAIRS),
+        "seconds": seconds if seconds is not None else (QUICK_SECONDS if quick else SECONDS),
         "load": load,
         "cores": CORES,
         "seed": seed,
@@ -81,50 +81,90 @@ def run(
         "warm_calls": WARM_CALLS,
         "quick": quick,
     }
-    store = _Store(settings, resume)
-    try:
-        with _terminable():
-            runs, resources = _measure(settings, store, console)
-    except (PlatformError, TraceError, JournalError) as error:
-        raise BenchError(str(error)) from error
-    except KeyboardInterrupt:
-        console.print(f"Stopped. {store.finished()} of {2 * settings['pairs']} runs are kept; --resume continues with the others.")
-        raise
-    values, intervals = figures(runs, _setup_seconds(), store.spent_before + time.monotonic() - began)
-    samples = {
-        "runs": [one.to_json() for one in runs],
-        "intervals": {key: asdict(estimate) for key, estimate in intervals.items()},
-    }
-    result = document("loop", settings | {"resources": resources}, values, samples)
-    summary(console, runs, resources, values, intervals)
-    if json:
-        write(json, result)
-        console.print(f"Figures and samples: {json}")
-    if report:
-        from workloads.report import write_report  # matplotlib takes a second to import
+    if settings["pairs"] < 1 or settings["seconds"] <= 0 or not 0 < load <= 1 or trace not in ("bursty", "azure"):
+        raise BenchError("pairs and seconds must be positive, load between 0 and 1, trace `bursty` or `azure`")
+    if detect() is None:
+        raise BenchError(
+            "without root or writable control groups nothing can be lent, so there is nothing to compare; run it as root"
+        )
+    for folder in (json and json.parent, report):
+        _writable(folder)
+    with _terminable(), Store("loop", settings, resume) as store:
+        runs, resources, earlier_s = _stoppable(settings, store, console)
+        values, intervals = figures(runs, _setup_seconds(), earlier_s + time.monotonic() - began)
+        samples = {
+            "runs": [one.to_json() for one in runs],
+            "intervals": {key: asdict(estimate) for key, estimate in intervals.items()},
+        }
+        result = document("loop", settings | {"resources": resources}, values, samples)
+        summary(console, runs, resources, values, intervals)
+        if json:
+            write(json, result)
+            console.print(f"Figures and samples: {json}")
+        if report:
+            from workloads.report import write_report  # matplotlib takes a second to import
 
-        console.print(f"Report: {write_report(result, report)}")
-    store.clear()
+            console.print(f"Report: {write_report(result, report)}")
+        store.complete()
     return result
 
 
-def _measure(settings: dict[str, Any], store: _Store, console: Console) -> tuple[list[Run], dict[str, dict[str, int]]]:
-    prepared = inputs.prepare(_cache())
+Measured = tuple[
+    list[Run], dict[str, dict[str, int]], float
+]  # runs, own allocations, seconds spent by an earlier start
+
+
+def _writable(folder: Path | None) -> None:
+    """Tell before the measurement, not after it, that its result cannot be written."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"cannot make the folder {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise BenchError(f"cannot write into the folder {folder}")
+
+
+def _stoppable(settings: dict[str, Any], store: Store, console: Console) -> Measured:
+    try:
+        return _measure(settings, store, console)
+    except (PlatformError, TraceError, JournalError, inputs.InputsError) as error:
+        raise BenchError(str(error)) from error
+    except KeyboardInterrupt:
+        console.print(
+            f"Stopped. {len(store)} of {2 * settings['pairs']} runs are kept; --resume continues with the others."
+        )
+        raise
+
+
+def _measure(settings: dict[str, Any], store: Store, console: Console) -> Measured:
+    with console.status("input files"):
+        prepared = inputs.prepare(_cache())
     work = mix.mix(prepared)
     runs: list[Run] = []
     resources: dict[str, dict[str, int]] = {}
-    columns = (SpinnerColumn(), TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    earlier_s = 0.0
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<34}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         for pair in range(1, settings["pairs"] + 1):
             requests = _requests(settings, pair, work)
             for mode in ("off", "on") if pair % 2 else ("on", "off"):
-                saved = store.load(pair, mode)
-                if saved is None:
-                    saved = _one(pair, mode, requests, work, settings, store.folder, progress)
-                    store.save(*saved)
-                runs.append(saved[0])
-                resources = saved[1]
-    return runs, resources
+                saved = store.load(f"{pair}-{mode}")
+                if saved is not None:
+                    run, resources = Run.from_json(saved["run"]), saved["resources"]
+                    earlier_s += run.wall_s
+                else:
+                    run, resources = _one(pair, mode, requests, work, settings, store.folder, progress)
+                    store.save(f"{pair}-{mode}", {"run": run.to_json(), "resources": resources})
+                runs.append(run)
+    return runs, resources, earlier_s
 
 
 def _requests(settings: dict[str, Any], pair: int, work: dict[str, mix.Work]) -> list[Request]:
@@ -138,7 +178,13 @@ def _requests(settings: dict[str, Any], pair: int, work: dict[str, mix.Work]) ->
     else:
         profiles = bursty_profiles(expected, seed)
     trace = place(
-        profiles, expected, seconds=settings["seconds"], cores=settings["cores"], load=settings["load"], seed=seed, source=settings["trace"]
+        profiles,
+        expected,
+        seconds=settings["seconds"],
+        cores=settings["cores"],
+        load=settings["load"],
+        seed=seed,
+        source=settings["trace"],
     )
     return mix.requests(trace, work)
 
@@ -160,11 +206,13 @@ def _one(
         resources = platform.resources(sorted(work))
         platform.warm(_warm_calls(work, settings), on_done=lambda action: progress.advance(task))
         progress.update(task, description=f"{name}: replay", completed=0, total=len(requests))
-        with _Watch(platform) as watch:
+        with Watch(platform) as watch:
             invocations = replay(requests, platform.openwhisk, on_done=lambda call: progress.advance(task))
         platform.check()
-    found = Run(pair, mode, invocations, watch.cpu, watch.timeline)
+        counts = platform.state()["counts"] if platform.managed else None
+    found = Run(pair, mode, invocations, watch.cpu, watch.timeline, counts=counts)
     if platform.managed:
+        # Read after its end, when the manager has written the last of it.
         attach(invocations, platform.journal)
         found.audit = asdict(audit(platform.journal))
     found.wall_s = round(time.monotonic() - began, 1)
@@ -174,7 +222,9 @@ def _one(
 
 def _warm_calls(work: dict[str, mix.Work], settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     rng = random.Random(f"warm/{settings['seed']}")
-    return {action: [one.warm] + [one.sample(rng) for _ in range(settings["warm_calls"])] for action, one in work.items()}
+    return {
+        action: [one.warm] + [one.sample(rng) for _ in range(settings["warm_calls"])] for action, one in work.items()
+    }
 
 
 def attach(invocations: Sequence[Invocation], journal: Path) -> None:
@@ -186,75 +236,6 @@ def attach(invocations: Sequence[Invocation], journal: Path) -> None:
     uses = {use.activation: {key: getattr(use, key) for key in keys} for use in activations(journal)}
     for call in invocations:
         call.use = uses.get(call.activation)
-
-
-class _Watch:
-    """Once a second, how busy the machine is and what the manager has lent."""
-
-    def __init__(self, platform: Platform) -> None:
-        self.cpu: list[list[float]] = []
-        self.timeline: list[list[float]] = []
-        self._platform = platform
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
-
-    def __enter__(self) -> _Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        start = time.monotonic()
-        psutil.cpu_percent()
-        while not self._stop.wait(1.0):
-            now = round(time.monotonic() - start, 1)
-            self.cpu.append([now, psutil.cpu_percent()])
-            if self._platform.managed:
-                try:
-                    self.timeline.append([now, *_totals(self._platform.state())])
-                except PlatformError:
-                    # A gap in a plot; an agent that has died is found after the replay.
-                    continue
-
-
-class _Store:
-    """Finished runs of a benchmark in its work folder, by pair and mode, until it is complete."""
-
-    def __init__(self, settings: dict[str, Any], resume: bool) -> None:
-        home = Path(os.environ.get("OWL_HOME") or Path.home() / ".owl")
-        key = hashlib.sha256(jsonlib.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-        self.folder = home / "bench" / f"loop-{key}"
-        self.spent_before = 0.0
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not resume:
-            self.clear()
-
-    def _file(self, pair: int, mode: str) -> Path:
-        return self.folder / f"{pair}-{mode}.json"
-
-    def finished(self) -> int:
-        return len(list(self.folder.glob("*-o*.json")))
-
-    def load(self, pair: int, mode: str) -> tuple[Run, dict[str, dict[str, int]]] | None:
-        try:
-            data = jsonlib.loads(self._file(pair, mode).read_text())
-            found = Run.from_json(data["run"]), data["resources"]
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BenchError(f"{self._file(pair, mode)} cannot be continued from ({error}); run without --resume") from error
-        self.spent_before += found[0].wall_s
-        return found
-
-    def save(self, run: Run, resources: dict[str, dict[str, int]]) -> None:
-        write(self._file(run.pair, run.mode), {"run": run.to_json(), "resources": resources})
-
-    def clear(self) -> None:
-        for file in self.folder.glob("*-o*.json"):
-            file.unlink()
 
 
 @contextmanager

@@ -39,7 +39,9 @@ def summary(
     figure_table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in figures.items():
         interval = intervals.get(key)
-        figure_table.add_row(key, number(value), f"95 %: {number(interval.low)} to {number(interval.high)}" if interval else "")
+        figure_table.add_row(
+            key, number(value), f"95 %: {number(interval.low)} to {number(interval.high)}" if interval else ""
+        )
     console.print(figure_table)
 
 
