@@ -60,18 +60,23 @@ def _walk(root: Path) -> Iterator[tuple[Path, str]]:
         for path in sorted(pending.pop().iterdir()):
             if _matches(path.name, NEVER_PACKED):
                 continue
-            if path.is_symlink():
-                target = path.resolve()
-                if not target.is_relative_to(top):
-                    raise BundleError(f"{path} is a link to outside of its folder: put a copy there, or use include")
-                if target.is_dir():
-                    raise BundleError(f"{path} is a link to a folder: put a copy there, or use include")
+            _check_link(path, top)
             if path.is_dir():
                 pending.append(path)
             elif path.is_file():
                 yield path, path.relative_to(root).as_posix()
             else:
                 raise BundleError(f"{path} is neither a file nor a folder: take it away")
+
+
+def _check_link(path: Path, top: Path) -> None:
+    """A link may only lead to a file below ``top``: a manifest must not carry off what it does not name."""
+    if not path.is_symlink():
+        return
+    if not path.resolve().is_relative_to(top):
+        raise BundleError(f"{path} is a link to outside of its folder: put a copy there, or name its target in include")
+    if path.is_dir():
+        raise BundleError(f"{path} is a link to a folder: put a copy there, or name its target in include")
 
 
 def _included(base: Path, source: str, destination: str | None) -> dict[str, Path]:
@@ -81,6 +86,7 @@ def _included(base: Path, source: str, destination: str | None) -> dict[str, Pat
     several = glob.has_magic(source)
     found: dict[str, Path] = {}
     for match in matches:
+        _check_link(match, match.parent.resolve())
         if destination is None:
             target = PurePosixPath(*(part for part in _relative(match, base).parts if part not in ("..", ".")))
         elif several or destination.endswith("/") or (match.is_file() and destination in (".", "./")):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-
 import click
 
 from deploy.cli.failures import Failures
@@ -35,6 +33,8 @@ class Owl(Failures, LazyGroup):
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
+        from importlib import metadata
+
         click.echo(f"owl {metadata.version('owl-serverless')}")
         ctx.exit()
 

@@ -46,6 +46,10 @@ def connect(apihost: str | None = None, auth: str | None = None, insecure: bool 
         if not is_loopback(base_url(host)):
             raise ConfigurationError(f"no key for {host}: use --auth, OW_AUTH or `wsk property set --auth`")
         key = guest_key()
+    if insecure:
+        import urllib3
+
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return OpenWhisk(
         host,
         key,

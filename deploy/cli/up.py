@@ -159,21 +159,16 @@ def _answers(name: str, service: Service) -> bool:
 
 def _print_loans(manager: Service) -> None:
     answer = _get(f"{manager.url}/state")
-    containers = answer.json().get("containers", []) if answer is not None else []
-    if isinstance(containers, dict):
-        containers = list(containers.values())
-    if not containers:
+    if answer is None:
         return
-    rows = table("container", "action", "cpu", "own", "memory", "own ", right=("cpu", "own", "memory", "own "))
-    for container in containers:
-        alloc, own = container.get("alloc", {}), container.get("own", {})
-        rows.add_row(
-            plain(container.get("container", container.get("name", "?"))),
-            plain(container.get("action", "-")),
-            *(f"{each.get(key, '-')}{unit}" for key, unit in (("cpu", "m"), ("memory", " MB")) for each in (alloc, own)),
-        )
-    console().print()
-    console().print(rows)
+    state = answer.json()
+    running_now = sum(1 for container in state["containers"] if container["running"])
+    lent = {resource: total["lent"] for resource, total in state["totals"].items()}
+    console().print(
+        f"\n{len(state['containers'])} containers, {running_now} running; lent are {lent.get('cpu_millis', 0)} millicores"
+        f" and {lent.get('memory_mib', 0)} MiB (details: rm-agent status --port {manager.url.rpartition(':')[2]})",
+        soft_wrap=True,
+    )
 
 
 def _get(url: str) -> Any:

@@ -2,7 +2,7 @@
 
 from rm_agent.openwhisk.activation import Activation
 from rm_agent.openwhisk.client import OpenWhisk
-from rm_agent.openwhisk.errors import ConfigurationError, OpenWhiskError, Unreachable
+from rm_agent.openwhisk.errors import ConfigurationError, OpenWhiskError, StillRunning, Unreachable
 from rm_agent.openwhisk.names import EntityName
 from rm_agent.openwhisk.properties import Properties, base_url
 
@@ -13,6 +13,7 @@ __all__ = [
     "OpenWhisk",
     "OpenWhiskError",
     "Properties",
+    "StillRunning",
     "Unreachable",
     "base_url",
 ]

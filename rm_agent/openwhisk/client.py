@@ -13,7 +13,7 @@ import requests
 from urllib3.exceptions import NewConnectionError
 
 from rm_agent.openwhisk.activation import Activation
-from rm_agent.openwhisk.errors import ConfigurationError, OpenWhiskError, Unreachable
+from rm_agent.openwhisk.errors import ConfigurationError, OpenWhiskError, StillRunning, Unreachable
 from rm_agent.openwhisk.names import EntityName
 from rm_agent.openwhisk.properties import Properties, base_url, is_loopback
 
@@ -219,7 +219,7 @@ class OpenWhisk:
         """Poll until the record of an accepted call is there.
 
         Raises:
-            Unreachable: it is not there after ``timeout_s``.
+            StillRunning: it is not there after ``timeout_s``.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -229,7 +229,7 @@ class OpenWhisk:
                 if error.status != 404:
                     raise
             if time.monotonic() >= deadline:
-                raise Unreachable(f"activation {activation_id} has not finished after {timeout_s:g} s")
+                raise StillRunning(f"activation {activation_id} has not finished after {timeout_s:g} s")
             time.sleep(interval_s)
 
     # Plumbing

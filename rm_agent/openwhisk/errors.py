@@ -31,6 +31,13 @@ class Unreachable(OpenWhiskError):
         super().__init__(0, message)
 
 
+class StillRunning(OpenWhiskError):
+    """An activation has not ended within the time that the caller gave it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(0, message)
+
+
 class ConfigurationError(OpenWhiskError):
     """Which OpenWhisk to use, or as whom, is not known or makes no sense."""
 

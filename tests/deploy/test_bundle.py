@@ -99,6 +99,9 @@ def test_links_stay_inside(folder, tmp_path):
         with pytest.raises(BundleError, match="link to outside"):
             bundle(folder)
         (folder / "leak").unlink()
+    (tmp_path / "common" / "leak.py").symlink_to(folder / "__main__.py")
+    with pytest.raises(BundleError, match="link to outside"):
+        bundle(folder, [("common/*.py", "lib/")], base=tmp_path)
     (folder / "loop").symlink_to(".")
     with pytest.raises(BundleError, match="link to a folder"):
         bundle(folder)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from rm_agent.openwhisk import OpenWhisk, OpenWhiskError, Unreachable
+from rm_agent.openwhisk import OpenWhisk, OpenWhiskError, StillRunning, Unreachable
 
 RECORD = {
     "activationId": "9252cdee281d497692cdee281d0976bf",
@@ -61,7 +61,7 @@ def test_a_call_that_was_only_accepted_has_an_id(ow, replay):
 
 def test_waiting_ends(ow, replay):
     replay.says(404, {"error": "The requested resource does not exist."})
-    with pytest.raises(Unreachable, match="has not finished"):
+    with pytest.raises(StillRunning, match="has not finished"):
         ow.wait(RECORD["activationId"], timeout_s=0)
 
 
