@@ -151,7 +151,8 @@ def _end(error: BaseException) -> NoReturn:
 
 
 def _print_traceback(error: BaseException) -> None:
-    sys.__excepthook__(type(error), error, _without_our_frames(error.__traceback__))
+    shown = error.with_traceback(_without_our_frames(error.__traceback__))
+    sys.__excepthook__(type(shown), shown, shown.__traceback__)
 
 
 def _without_our_frames(traceback: TracebackType | None) -> TracebackType | None:

@@ -1,0 +1,31 @@
+"""Containers for the tests of the action runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.action_runtime.container import Container
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Container]]:
+    """Starts containers; keyword arguments are their environment."""
+    containers: list[Container] = []
+
+    def start_one(**env: str) -> Container:
+        folder = tmp_path / str(len(containers))
+        folder.mkdir()
+        containers.append(Container(folder, **env))
+        return containers[-1]
+
+    yield start_one
+    for container in containers:
+        container.close()
+
+
+@pytest.fixture
+def container(start: Callable[..., Container]) -> Container:
+    return start()
