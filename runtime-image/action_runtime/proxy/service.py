@@ -14,7 +14,7 @@ from action_runtime.proxy.action import ActionProxy
 from action_runtime.proxy.http import Connection
 from action_runtime.proxy.report import NodeReport
 
-_BACKLOG = 128
+_BACKLOG = 1024
 _MAX_CLIENTS = 800  # OpenWhisk gives a container 1,024 descriptors
 
 
