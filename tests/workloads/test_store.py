@@ -42,17 +42,15 @@ def test_a_complete_benchmark_leaves_nothing_to_continue(home) -> None:
 
 
 def test_two_at_once_are_refused_until_the_first_ends(home) -> None:
-    with Store("loop", SETTINGS, resume=True, home=home):
-        with pytest.raises(BenchError, match="another"):
-            Store("loop", SETTINGS, resume=False, home=home).__enter__()
+    with Store("loop", SETTINGS, resume=True, home=home), pytest.raises(BenchError, match="another"):
+        Store("loop", SETTINGS, resume=False, home=home).__enter__()
     assert kept(home) == 1
 
 
 def test_a_spoilt_run_is_named(home) -> None:
     (home / "bench" / "loop" / "1-off.json").write_text("{")
-    with Store("loop", SETTINGS, resume=True, home=home) as store:
-        with pytest.raises(BenchError, match="1-off.json"):
-            store.load("1-off")
+    with Store("loop", SETTINGS, resume=True, home=home) as store, pytest.raises(BenchError, match="1-off.json"):
+        store.load("1-off")
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path) -> None:

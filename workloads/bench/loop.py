@@ -24,16 +24,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from rm_agent.cgroup import detect
-from rm_agent.journal import JournalError, activations, audit
+from rm_agent.journal import JournalError, audit
 from workloads import inputs, mix
 from workloads.bench import BenchError
 from workloads.bench.compare import Run, figures
 from workloads.bench.document import ROOT, document, write
 from workloads.bench.store import Store
 from workloads.bench.table import summary
-from workloads.bench.watch import Watch
+from workloads.bench.watch import Watch, attach
 from workloads.platform import Platform, PlatformError
-from workloads.replay import Invocation, Request, replay
+from workloads.replay import Request, replay
 from workloads.trace import AZURE_FILE, TraceError, azure_profiles, bursty_profiles, place
 
 CORES = 2  # the load is sized for a node of two cores wherever it runs, so that everyone replays the same calls
@@ -225,17 +225,6 @@ def _warm_calls(work: dict[str, mix.Work], settings: dict[str, Any]) -> dict[str
     return {
         action: [one.warm] + [one.sample(rng) for _ in range(settings["warm_calls"])] for action, one in work.items()
     }
-
-
-def attach(invocations: Sequence[Invocation], journal: Path) -> None:
-    """Give each invocation what the manager's journal tells about its activation."""
-    keys = (
-        "own_cpu", "min_cpu", "max_cpu", "own_memory", "min_memory", "max_memory", "peak_cpu", "peak_memory",
-        "harvested", "accelerated",
-    )  # fmt: skip
-    uses = {use.activation: {key: getattr(use, key) for key in keys} for use in activations(journal)}
-    for call in invocations:
-        call.use = uses.get(call.activation)
 
 
 @contextmanager

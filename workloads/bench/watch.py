@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
+from rm_agent.journal import activations
 from workloads.platform import Platform, PlatformError
+from workloads.replay import Invocation
 
 
 class Watch:
@@ -49,3 +53,14 @@ def _totals(state: dict[str, Any]) -> list[float]:
         sum(one["own"]["cpu_millis"] for one in containers if one["running"] is running) for running in (True, False)
     )
     return [busy, idle, *(state["totals"][resource]["lent"] for resource in ("cpu_millis", "memory_mib"))]
+
+
+def attach(invocations: Sequence[Invocation], journal: Path) -> None:
+    """Give each invocation what the manager's journal tells about its activation."""
+    keys = (
+        "own_cpu", "min_cpu", "max_cpu", "own_memory", "min_memory", "max_memory", "peak_cpu", "peak_memory",
+        "harvested", "accelerated",
+    )  # fmt: skip
+    uses = {use.activation: {key: getattr(use, key) for key in keys} for use in activations(journal)}
+    for call in invocations:
+        call.use = uses.get(call.activation)
