@@ -223,9 +223,7 @@ class _Reader:
         location = self.text(f"{where}.location", body.get("location"))
         match = re.fullmatch(r"/([^/]+)/([^/]+)", location)
         if not match:
-            raise self.error(
-                f"{where}.location", f"'{location}' is not a package: only /namespace/package can be bound here"
-            )
+            raise self.error(f"{where}.location", f"'{location}' is not a package: only /namespace/package can be bound here")
         return Entity(
             "package",
             name,

@@ -46,7 +46,7 @@ def read_parameters(file: str | None, pairs: tuple[tuple[str, str], ...]) -> dic
         except ValueError as error:
             raise Failure(f"{file} is not JSON: {error}", 2) from None
         if not isinstance(parameters, dict):
-            raise Failure(f"{file} must hold a JSON object, such as {{\"name\": \"Owl\"}}", 2)
+            raise Failure(f'{file} must hold a JSON object, such as {{"name": "Owl"}}', 2)
     return parameters | {key: parse_value(value) for key, value in pairs}
 
 
@@ -57,9 +57,7 @@ def read_parameters(file: str | None, pairs: tuple[tuple[str, str], ...]) -> dic
 @click.option("-b/-n", "--blocking/--no-blocking", default=True, help="Wait for the result, which is the default.")
 @click.option("-r", "--result", is_flag=True, help="Print only the result.")
 @connection
-def invoke(
-    ow: OpenWhisk, name: str, pairs: tuple[tuple[str, str], ...], file: str | None, blocking: bool, result: bool
-) -> None:
+def invoke(ow: OpenWhisk, name: str, pairs: tuple[tuple[str, str], ...], file: str | None, blocking: bool, result: bool) -> None:
     """Run the action NAME: `name`, `package/name` or `/namespace/package/name`.
 
     Exits with 0 when it succeeded, 246 when it failed, 202 when it still runs after a minute, as `wsk` does.

@@ -40,9 +40,7 @@ class Since(click.ParamType):
 @click.option("--since", type=Since(), metavar="WHEN", help="Not before: ms since 1970, or 10m, 2h, 1d ago.")
 @click.option("--json", "as_json", is_flag=True, help="Print whole records.")
 @connection
-def activations(
-    ow: OpenWhisk, name: str | None, limit: int, skip: int, since: int | None, as_json: bool
-) -> None:
+def activations(ow: OpenWhisk, name: str | None, limit: int, skip: int, since: int | None, as_json: bool) -> None:
     """List activations, of the action NAME or of all."""
     path = EntityName.parse(name, ow.namespace).path if name else None
     found = ow.activations(path, since=since, limit=limit, skip=skip, docs=as_json)
@@ -52,11 +50,12 @@ def activations(
     right = ("wait", "init", "duration")
     rows = table("time", "activation", "kind", "start", "wait", "init", "duration", "status", "action", right=right)
     for record in found:
+        kind = record.annotation("kind")  # triggers and rules have none: nothing was started for them
         rows.add_row(
             local_time(record.get("start")),
             plain(record.id),
-            plain(record.annotation("kind", "-")),
-            "cold" if record.cold else "warm",
+            plain(kind or "-"),
+            "-" if kind is None else "cold" if record.cold else "warm",
             in_ms(record.wait_ms),
             in_ms(record.init_ms),
             in_ms(record.get("duration")),

@@ -32,16 +32,12 @@ TITLES = {"server": "platform", "manager": "resource manager"}
 
 @click.command(short_help="Start the platform and its resource manager in the background.")
 @click.option("--port", type=click.IntRange(1, 65535), default=STANDALONE_PORT, show_default=True, help="Of the API.")
-@click.option(
-    "--manager-port", type=click.IntRange(1, 65535), default=MANAGER_PORT, show_default=True, help="Of the manager."
-)
+@click.option("--manager-port", type=click.IntRange(1, 65535), default=MANAGER_PORT, show_default=True, help="Of the manager.")
 @click.option("--no-manager", is_flag=True, help="Without the resource manager.")
 @click.option("--deploy", "deploying", is_flag=True, help="Deploy actions/manifest.yaml too.")
 @click.option("--wskprops", is_flag=True, help="Let `wsk` use it from now on: writes ~/.wskprops.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS OF owl serve]")
-def up(
-    port: int, manager_port: int, no_manager: bool, deploying: bool, wskprops: bool, options: tuple[str, ...]
-) -> None:
+def up(port: int, manager_port: int, no_manager: bool, deploying: bool, wskprops: bool, options: tuple[str, ...]) -> None:
     """Start `owl serve` and `rm-agent serve` in the background and wait until they answer.
 
     Their state is kept in OWL_HOME (~/.owl). What follows `--` goes to `owl serve`, for example

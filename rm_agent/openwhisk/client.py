@@ -69,9 +69,7 @@ class OpenWhisk:
         """
         found = Properties.read(apihost, auth)
         if not found.apihost:
-            raise ConfigurationError(
-                "no API host is configured: use --apihost, OW_APIHOST or `wsk property set --apihost`"
-            )
+            raise ConfigurationError("no API host is configured: use --apihost, OW_APIHOST or `wsk property set --apihost`")
         if not found.auth:
             raise ConfigurationError("no key is configured: use --auth, OW_AUTH or `wsk property set --auth`")
         options.setdefault("namespace", found.namespace or "_")
@@ -264,9 +262,7 @@ class OpenWhisk:
             raise _error(answer, decoded)
         return decoded
 
-    def _send(
-        self, method: str, url: str, *, params: Any = None, body: Any = None, auth: bool = True
-    ) -> requests.Response:
+    def _send(self, method: str, url: str, *, params: Any = None, body: Any = None, auth: bool = True) -> requests.Response:
         data = None if body is None else json.dumps(body, allow_nan=False).encode()
         headers = {"Content-Type": "application/json"} if data is not None else {}
         delays = iter(RETRY_DELAYS_S if method in IDEMPOTENT else ())

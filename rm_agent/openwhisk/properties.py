@@ -80,9 +80,7 @@ class Properties:
     api_version: str | None = None
 
     @classmethod
-    def read(
-        cls, apihost: str | None = None, auth: str | None = None, environ: Mapping[str, str] = os.environ
-    ) -> Properties:
+    def read(cls, apihost: str | None = None, auth: str | None = None, environ: Mapping[str, str] = os.environ) -> Properties:
         """Arguments first, then ``OW_APIHOST`` and ``OW_AUTH``, then ``WSK_CONFIG_FILE`` or ``~/.wskprops``.
 
         Raises:

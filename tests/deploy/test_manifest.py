@@ -132,10 +132,19 @@ def test_web_exports(read, web, flags):
     [
         ("function: hello.py", {"kind": "python:default", "code": HELLO, "binary": False}),
         ("function: hello.py, runtime: python", {"kind": "python:default", "code": HELLO, "binary": False}),
-        ("code: 'def main(a): return a', runtime: python:3.11", {"kind": "python:3.11", "code": "def main(a): return a", "binary": False}),
+        (
+            "code: 'def main(a): return a', runtime: python:3.11",
+            {"kind": "python:3.11", "code": "def main(a): return a", "binary": False},
+        ),
         ("docker: owner/image:1", {"kind": "blackbox", "image": "owner/image:1"}),
-        ("docker: owner/image:1, function: hello.py", {"kind": "blackbox", "image": "owner/image:1", "code": HELLO, "binary": False}),
-        ("native: true, function: hello.py", {"kind": "blackbox", "image": "openwhisk/dockerskeleton", "code": HELLO, "binary": False}),
+        (
+            "docker: owner/image:1, function: hello.py",
+            {"kind": "blackbox", "image": "owner/image:1", "code": HELLO, "binary": False},
+        ),
+        (
+            "native: true, function: hello.py",
+            {"kind": "blackbox", "image": "openwhisk/dockerskeleton", "code": HELLO, "binary": False},
+        ),
     ],
 )
 def test_where_code_comes_from(read, settings, executable):
@@ -199,7 +208,10 @@ def test_a_project_holds_packages_too(read):
         ("packages: {p: {actions: {a: {function: hello.py, web: maybe}}}}", "a.web: 'maybe' is unknown"),
         ("packages: {p: {actions: {a: {function: hello.py, limits: {memory: 1}}}}}", "did you mean memorySize"),
         ("packages: {p: {actions: {a: {function: hello.py, limits: {timeout: 1s}}}}}", "'1s' is not a whole number of milli"),
-        ("packages: {p: {inputs: {a: $NOWHERE_SET}}}", r"packages\.p\.inputs\.a: the environment variable NOWHERE_SET is not set"),
+        (
+            "packages: {p: {inputs: {a: $NOWHERE_SET}}}",
+            r"packages\.p\.inputs\.a: the environment variable NOWHERE_SET is not set",
+        ),
         ("packages: {p: {inputs: [1]}}", "expected names and values"),
         ("packages: {p: {inputs: {a: {type: colour}}}}", "'colour' is unknown: use one of array, boolean"),
         ("packages: {p: {sequences: {s: {actions: []}}}}", "name at least one action"),
@@ -226,15 +238,17 @@ def test_a_missing_manifest(tmp_path):
 
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.sampled_from(["hello.py", "$A", "${A}"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(
-            "packages p actions a function inputs limits web sequences triggers rules trigger action dependencies "
-            "location annotations type value default include exclude docker code runtime timeout".split()
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                "packages p actions a function inputs limits web sequences triggers rules trigger action dependencies "
+                "location annotations type value default include exclude docker code runtime timeout".split()
+            )
+            | st.text(max_size=3),
+            inner,
+            max_size=4,
         )
-        | st.text(max_size=3),
-        inner,
-        max_size=4,
     ),
     max_leaves=12,
 )
@@ -284,5 +298,7 @@ def test_it_sends_what_wskdeploy_sends(read, shared_dir):
 
 def _without_defaults(value):
     if isinstance(value, dict):
-        return {k: _without_defaults(v) for k, v in value.items() if v != [] and (k, v) not in (("binary", False), ("namespace", "_"))}
+        return {
+            k: _without_defaults(v) for k, v in value.items() if v != [] and (k, v) not in (("binary", False), ("namespace", "_"))
+        }
     return [_without_defaults(item) for item in value] if isinstance(value, list) else value

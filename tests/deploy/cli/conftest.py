@@ -31,7 +31,9 @@ class Platform:
 
     def owl(self, *arguments: str, expect: int = 0, **options) -> str:
         """Output of ``owl ARGUMENTS`` (both streams); its exit code must be ``expect``."""
-        done = subprocess.run(self.command(*arguments), env=self.environment, capture_output=True, text=True, timeout=ANSWER_S, **options)
+        done = subprocess.run(
+            self.command(*arguments), env=self.environment, capture_output=True, text=True, timeout=ANSWER_S, **options
+        )
         assert done.returncode == expect, f"exit {done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 

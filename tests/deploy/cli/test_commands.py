@@ -87,7 +87,11 @@ def test_any_text_is_a_parameter(text):
     json.dumps(parse_value(text), allow_nan=False)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=8
+    )
+)
 def test_json_comes_through(value):
     assert parse_value(json.dumps(value)) == value
 

@@ -35,7 +35,9 @@ packages:
 def shop(platform, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shop")
     (folder / "folder").mkdir()
-    (folder / "folder" / "__main__.py").write_text("from helper import answer\ndef main(args):\n    return {'answer': answer()}\n")
+    (folder / "folder" / "__main__.py").write_text(
+        "from helper import answer\ndef main(args):\n    return {'answer': answer()}\n"
+    )
     (folder / "folder" / "helper.py").write_text("def answer():\n    return 42\n")
     (folder / "manifest.yaml").write_text(MANIFEST)
     platform.manifest = str(folder)

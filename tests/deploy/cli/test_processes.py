@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -29,10 +30,8 @@ def launch(tmp_path):
     yield launch
     for service in started:
         service.stop(0)
-        try:
+        with contextlib.suppress(ChildProcessError):
             os.waitpid(service.pid, 0)
-        except ChildProcessError:
-            pass
 
 
 def test_a_process_is_found_again_and_stopped(launch):

@@ -120,7 +120,10 @@ def test_each_method_asks_what_the_api_expects(ow, replay):
         (lambda: ow.list_actions(limit=5, skip=2), f"{prefix}/actions?limit=5&skip=2"),
         (lambda: ow.list_actions(package="p"), f"{prefix}/actions/p/?limit=200&skip=0"),
         (lambda: ow.list_packages(), f"{prefix}/packages?limit=200&skip=0"),
-        (lambda: ow.activations("p/a", since=1, limit=3, docs=True), f"{prefix}/activations?limit=3&skip=0&name=p%2Fa&since=1&docs=true"),
+        (
+            lambda: ow.activations("p/a", since=1, limit=3, docs=True),
+            f"{prefix}/activations?limit=3&skip=0&name=p%2Fa&since=1&docs=true",
+        ),
     ]
     for call, path in lists:
         replay.says(200, [])
@@ -174,7 +177,7 @@ def test_a_server_that_comes_up_in_between_is_found_by_idempotent_requests():
         connection, _ = listener.accept()
         with connection:
             connection.recv(4096)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\n[\"guest\"]")
+            connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\n["guest"]')
 
     thread = threading.Thread(target=serve)
     thread.start()
