@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Callable
 
 import pytest
 from tests.action_runtime.container import SENTINEL, Container
@@ -181,7 +182,7 @@ def test_a_run_that_is_no_json_object(container: Container, body: bytes) -> None
     assert container.stdout == SENTINEL
 
 
-def test_unicode_in_source_argument_log_and_result(start: object) -> None:
+def test_unicode_in_source_argument_log_and_result(start: Callable[..., Container]) -> None:
     container = start(LANG="C")
     container.init("# ☃\ndef main(args):\n    print(args['s'] + ' ☃')\n    return {'☃': args['s'] + ' ☃'}\n")
     assert container.run({"s": "ünï \U0001f600"}) == (200, {"☃": "ünï \U0001f600 ☃"})

@@ -254,3 +254,9 @@ def test_zombies_are_not_left(container: Container) -> None:
     for _ in range(3):
         container.init("import os\nos._exit(1)\n")
     wait_until(lambda: len(processes(container)) == 2)
+
+
+def test_the_action_is_what_the_kernel_kills_when_memory_runs_out(container: Container) -> None:
+    container.init("def main(args):\n    return {'own': open('/proc/self/oom_score_adj').read().strip()}\n")
+    assert container.run() == (200, {"own": "1000"})
+    assert Path(f"/proc/{container.process.pid}/oom_score_adj").read_text().strip() != "1000"

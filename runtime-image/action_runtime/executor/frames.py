@@ -7,7 +7,7 @@ import struct
 from enum import IntEnum
 
 _HEAD = struct.Struct("!BIQ")
-_CHUNK = 1 << 20
+_CHUNK = 256 << 10
 
 
 class Kind(IntEnum):

@@ -28,6 +28,7 @@ def run_executor(channel: socket.socket, zygote: int) -> NoReturn:
     """Be the executor of one action. Ends like a Python program would: traceback, flushed streams, exit code."""
     kernel.name_process("owl-executor")
     kernel.die_with(zygote)
+    kernel.be_killed_first()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         action = _load(channel)
