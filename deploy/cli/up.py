@@ -51,6 +51,7 @@ def up(port: int, manager_port: int, no_manager: bool, deploying: bool, wskprops
         if server:
             notices().print(f"the platform is already up at {server.url} (since {_since(server)})")
         else:
+            _stop(home, "manager", MANAGER_STOP_TIMEOUT_S)  # one that outlived its platform looks after another group
             server = _start_server(home, port, options)
         if not no_manager:
             _ensure_manager(home, server, manager_port)
@@ -68,17 +69,12 @@ def down() -> None:
     """Stop the resource manager, which gives back what it lent, then the platform and all its containers."""
     home = Home()
     home.prepare()
-    stopped = False
     with home.locked():
-        for name, timeout_s in (("manager", MANAGER_STOP_TIMEOUT_S), ("server", SERVER_STOP_TIMEOUT_S)):
-            if service := running(home.pid_file(name)):
-                with notices().status(f"stopping the {TITLES[name]}"):
-                    clean = service.stop(timeout_s)
-                home.pid_file(name).unlink(missing_ok=True)
-                outcome = "stopped" if clean else f"killed (it did not end within {timeout_s} s)"
-                click.echo(f"{outcome} the {TITLES[name]} at {service.url}")
-                stopped = True
-    if not stopped:
+        stopped = [
+            _stop(home, "manager", MANAGER_STOP_TIMEOUT_S),
+            _stop(home, "server", SERVER_STOP_TIMEOUT_S),
+        ]
+    if not any(stopped):
         click.echo("nothing is running")
 
 
@@ -103,6 +99,19 @@ def status() -> None:
         _print_loans(manager)
     if not healthy:
         sys.exit(NOT_RUNNING)
+
+
+def _stop(home: Home, name: str, timeout_s: float) -> bool:
+    """Whether there was something to stop."""
+    service = running(home.pid_file(name))
+    if service is None:
+        return False
+    with notices().status(f"stopping the {TITLES[name]}"):
+        clean = service.stop(timeout_s)
+    home.pid_file(name).unlink(missing_ok=True)
+    outcome = "stopped" if clean else f"killed (it did not end within {timeout_s:g} s)"
+    click.echo(f"{outcome} the {TITLES[name]} at {service.url}")
+    return True
 
 
 def _start_server(home: Home, port: int, options: tuple[str, ...]) -> Service:
@@ -135,7 +144,10 @@ def _ensure_manager(home: Home, server: Service, port: int) -> None:
     environment = {"OW_APIHOST": server.url, "OW_AUTH": guest_key()}
     with notices().status("starting the resource manager"):
         service = start(command, url, home.pid_file("manager"), home.log("manager"), environment)
-        _await(home, "manager", service, lambda: _get(f"{url}/health") is not None)
+        try:
+            _await(home, "manager", service, lambda: _get(f"{url}/health") is not None)
+        except Failure as failure:
+            raise Failure(f"{failure.message}\nthe platform itself is up: try again, or stop it with `owl down`") from None
     notices().print(f"the resource manager is up at {url}")
 
 

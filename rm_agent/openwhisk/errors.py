@@ -39,7 +39,11 @@ class StillRunning(OpenWhiskError):
 
 
 class ConfigurationError(OpenWhiskError):
-    """Which OpenWhisk to use, or as whom, is not known or makes no sense."""
+    """Which OpenWhisk to use, as whom, or what to ask it for is not known or makes no sense."""
 
     def __init__(self, message: str) -> None:
         super().__init__(0, message)
+
+    @property
+    def exit_code(self) -> int:
+        return 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 
 import psutil
@@ -73,6 +74,7 @@ def test_invoking(shop):
 def test_exit_codes_are_those_of_wsk(shop):
     assert json.loads(shop.owl("invoke", "shop/refuse", "-r", expect=246)) == {"error": "no"}
     assert "error: invoked /_/shop/refuse with id" in shop.owl("invoke", "shop/refuse", expect=246)
+    assert "is not a name" in shop.owl("invoke", "a/b/c/d", expect=2)
     assert shop.owl("invoke", "missing", expect=148).startswith("Error: The requested resource does not exist")
     wrong = guest_key()[:-1] + "x"
     refusal = shop.owl("actions", "--auth", wrong, expect=145)
@@ -172,10 +174,24 @@ def test_the_manager_comes_and_goes_with_the_platform(own_platform):
     assert f"the resource manager is up at http://127.0.0.1:{own_platform.manager_port}" in output
     status = own_platform.owl("status")
     assert re.search(r"resource manager +up", status)
+    server = json.loads((own_platform.home / "server.pid").read_text())
+    psutil.Process(server["pid"]).kill()
+    again = own_platform.up()
+    assert "stopped the resource manager" in again and "the resource manager is up" in again
     assert own_platform.owl("down").splitlines() == [
         f"stopped the resource manager at http://127.0.0.1:{own_platform.manager_port}",
         f"stopped the platform at {own_platform.url}",
     ]
+
+
+@pytest.mark.root
+def test_a_manager_that_cannot_start_leaves_the_platform_up(own_platform):
+    with socket.create_server(("127.0.0.1", own_platform.manager_port)):
+        refusal = own_platform.owl(
+            "up", "--port", str(own_platform.port), "--manager-port", str(own_platform.manager_port), expect=1
+        )
+    assert "the resource manager did not start:" in refusal and "the platform itself is up" in refusal
+    assert own_platform.owl("down") == f"stopped the platform at {own_platform.url}\n"
 
 
 def test_a_server_that_cannot_start_tells_why(own_platform):
