@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -93,19 +94,21 @@ class ProcessInvoker:
     A call goes from the caller's thread straight to a warm container; answers come back through one loop
     thread. What takes milliseconds (starting, claiming, destroying) is done by a few worker threads.
 
-    Raises ``ValueError`` for settings that cannot work and :class:`~rm_agent.cgroup.CgroupError` when containers
-    of a previous server cannot be killed.
+    Raises ``ValueError`` for settings that cannot work, :class:`~deploy.standalone.invoker.leftovers.InUse` when
+    another server has its containers in the same folder or group, and :class:`~rm_agent.cgroup.CgroupError` when
+    containers of a previous server cannot be killed.
     """
 
     def __init__(self, settings: InvokerSettings) -> None:
         check_run_dir(settings.run_dir)
         self.settings = settings
         self._driver, self.notice = _driver(settings)
-        self._run_dir_lock = leftovers.lock(settings.run_dir)
-        self.leftovers = leftovers.clear(settings.run_dir, self._driver, settings.cgroup)
-        if self._driver is not None:
-            # The containers together compete with the rest of the machine as one group: it must not weigh as one task.
-            self._driver.create(settings.cgroup).set_cpu_weight(1024 * len(os.sched_getaffinity(0)))
+        self._locks = contextlib.ExitStack()
+        try:
+            self.leftovers = self._take_possession()
+        except BaseException:
+            self._locks.close()
+            raise
         self._numbers = itertools.count(1)
         self._pool: Pool[_Slot] = Pool(settings.user_memory_mib)
         self._queue: deque[Call] = deque()
@@ -122,10 +125,25 @@ class ProcessInvoker:
         with self._lock:
             self._replenish()
 
+    def _take_possession(self) -> int:
+        """Lock the folder and the group, and clear both of a previous server's containers: their number."""
+        settings, driver = self.settings, self._driver
+        settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._locks.callback(os.close, leftovers.lock(settings.run_dir))
+        if driver is not None:
+            group = driver.create(settings.cgroup)
+            self._locks.callback(os.close, leftovers.lock(group.folders[0]))
+            # All containers together compete with the rest of the machine: they must not weigh as one task.
+            group.set_cpu_weight(1024 * len(os.sched_getaffinity(0)))
+        return leftovers.clear(settings.run_dir, driver, settings.cgroup)
+
     # -- what the API calls ------------------------------------------------------------------------------
 
     def submit(self, invocation: Invocation) -> Future[Outcome]:
-        """Never raises; the future fails with :class:`InvokerClosed` only when the server is closing."""
+        """Never raises; the future fails with :class:`InvokerClosed` only when the server is closing.
+
+        Callbacks of the future run on the loop's thread: they must be short.
+        """
         call = Call(invocation)
         if refusal := self._refusal(call):
             call.decide(refusal)
@@ -189,7 +207,9 @@ class ProcessInvoker:
                 self._driver.create(self.settings.cgroup).remove()
             except CgroupError as error:
                 log.warning("%s", error)
-        leftovers.unlock(self.settings.run_dir, self._run_dir_lock)
+        self._locks.close()
+        with contextlib.suppress(OSError):  # it may hold what is not ours
+            self.settings.run_dir.rmdir()
         for call in unfinished:
             call.future.set_exception(InvokerClosed("the server was shut down before the action ended"))
 
@@ -350,7 +370,7 @@ class ProcessInvoker:
             try:
                 slot.conversation.send("/init", body)
             except OSError:
-                self._decide(slot, died(True, slot.container.out_of_memory()))
+                self._fail(slot, died(True, slot.container.out_of_memory()))
 
     def _started(self, slot: _Slot) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""Clears away what a server that was killed left behind, and keeps two servers out of one folder."""
+"""Clears away what a server that was killed left behind, and keeps two servers out of one place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 from pathlib import Path
-from typing import TextIO
 
 from deploy.standalone.invoker.process import PID
 from rm_agent.cgroup import CgroupDriver
@@ -16,16 +15,23 @@ from rm_agent.cgroup import CgroupDriver
 _CONTAINER = re.compile(r"wsk0_\d+_\w*")
 
 
-def lock(run_dir: Path) -> TextIO:
-    """Take the folder for this process until the file is closed. Raises ``ValueError`` when it is taken."""
-    run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = (run_dir / "lock").open("w")
+class InUse(OSError):
+    """Another server that is running keeps its containers here."""
+
+
+def lock(folder: Path) -> int:
+    """Take the folder (of files, or of a control group) for this process.
+
+    Returns the descriptor whose closing, at the latest by the end of the process, gives it back. Raises
+    :class:`InUse`.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
-        raise ValueError(f"another server keeps its containers in {run_dir}: stop it or choose another folder") from None
-    return file
+        os.close(descriptor)
+        raise InUse(f"another server keeps its containers in {folder}: stop it or choose another one") from None
+    return descriptor
 
 
 def clear(run_dir: Path, driver: CgroupDriver | None, parent: str | None) -> int:
@@ -56,14 +62,4 @@ def _kill_session(folder: Path) -> None:
         if f"OWL_CONTAINER={folder.name}".encode() in environment:
             os.killpg(pid, signal.SIGKILL)
     except (OSError, ValueError):
-        pass
-
-
-def unlock(run_dir: Path, file: TextIO) -> None:
-    """Give the folder back, and remove it when nothing else is in it."""
-    (run_dir / "lock").unlink(missing_ok=True)
-    file.close()
-    try:
-        run_dir.rmdir()
-    except OSError:
         pass

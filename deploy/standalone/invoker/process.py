@@ -21,6 +21,7 @@ SOCKET_PATH_MAX = 107  # bytes the kernel has for the path of a Unix socket
 NAME_MAX = 40
 SOCKET = "proxy.sock"
 PID = "pid"
+KILL_TIMEOUT_S = 5.0
 PIDS_LIMIT = 1024  # as in OpenWhisk
 STEM_SHARES = 20  # a starting stem cell gets the CPU time that is left over
 
@@ -159,14 +160,15 @@ class ProcessContainer:
         try:
             if self._cgroup is not None:
                 self._cgroup.kill()
-            else:
-                self._signal(signal.SIGKILL)
+        except CgroupError as error:
+            log.warning("container %s: %s", self.name, error)
+        self._signal(signal.SIGKILL)
+        try:
             if self._process is not None:
-                self._process.kill()
-                self._process.wait()
+                self._process.wait(KILL_TIMEOUT_S)
             if self._cgroup is not None:
                 self._cgroup.remove()
-        except CgroupError as error:
+        except (CgroupError, subprocess.TimeoutExpired) as error:
             log.warning("container %s: %s", self.name, error)
         for descriptor in self._descriptors:
             os.close(descriptor)

@@ -1,0 +1,92 @@
+"""Log lines of an activation out of two byte streams."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy.standalone.invoker.logs import LOST, NOT_AS_EXPECTED, SENTINEL, STDERR, STDOUT, ActivationLog, timestamp
+
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (stdout|stderr): (.*)", re.DOTALL)
+END = SENTINEL + b"\n"
+
+
+def texts(lines: list[str]) -> list[tuple[str, str]]:
+    return [LINE.fullmatch(line).groups() for line in lines]
+
+
+def test_the_time_is_padded_to_thirty_characters() -> None:
+    assert timestamp(1_795_390_696_440_937_896) == "2026-11-22T23:38:16.440937896Z"
+    assert len(timestamp(5)) == 30
+
+
+def test_lines_of_both_streams_end_with_the_sentinels() -> None:
+    log = ActivationLog(1 << 20)
+    log.feed(STDOUT, b"hello\nw\xc3\xa4")
+    log.feed(STDERR, b"oops\n" + END)
+    assert not log.complete
+    log.feed(STDOUT, b"lt\n" + END + b"the next activation")
+    assert log.complete
+    assert texts(log.finish()) == [("stdout", "hello"), ("stderr", "oops"), ("stdout", "wält")]
+
+
+def test_output_without_a_final_newline_is_kept() -> None:
+    log = ActivationLog(1 << 20)
+    log.feed(STDOUT, b"no newline" + END)
+    log.feed(STDERR, END)
+    assert texts(log.finish()) == [("stdout", "no newline")]
+
+
+def test_what_is_unfinished_when_the_container_dies_is_kept() -> None:
+    log = ActivationLog(1 << 20)
+    log.feed(STDOUT, b"last wor")
+    assert texts(log.finish(failed=True)) == [("stdout", "last wor"), ("stderr", NOT_AS_EXPECTED)]
+
+
+def test_missing_sentinels_are_told() -> None:
+    assert texts(ActivationLog(1 << 20).finish(lost=True)) == [("stderr", LOST)]
+
+
+def test_more_than_the_limit_is_truncated_with_a_notice() -> None:
+    log = ActivationLog(20)
+    for stream in (STDOUT, STDERR):
+        for _ in range(5):
+            log.feed(stream, b"0123456\n")
+        log.feed(stream, END)
+    assert log.complete
+    *kept, notice = texts(log.finish())
+    assert kept == [("stdout", "0123456")] * 2
+    assert notice == ("stderr", "Logs were truncated because the total bytes size exceeds the limit of 20 bytes.")
+
+
+def test_an_endless_line_does_not_hide_the_sentinel() -> None:
+    log = ActivationLog(1000)
+    for _ in range(100):
+        log.feed(STDOUT, b"x" * 1000)
+    log.feed(STDOUT, SENTINEL[:10])
+    log.feed(STDOUT, SENTINEL[10:] + b"\n")
+    log.feed(STDERR, END)
+    assert log.complete
+    assert len(log.finish()) == 1
+
+
+def test_a_limit_of_zero_collects_nothing_but_still_ends() -> None:
+    log = ActivationLog(0)
+    log.feed(STDOUT, b"hello\n" + END)
+    log.feed(STDERR, b"hello\n" + END)
+    assert log.complete
+    assert log.finish(failed=True) == []
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\r")), max_size=8), st.data())
+def test_however_the_bytes_are_cut_the_lines_are_the_same(lines: list[str], data: st.DataObject) -> None:
+    stream = "".join(line + "\n" for line in lines).encode() + END
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    log = ActivationLog(1 << 20)
+    for start, end in zip([0, *cuts], [*cuts, len(stream)]):
+        log.feed(STDOUT, stream[start:end])
+    log.feed(STDERR, END)
+    assert log.complete
+    assert [text for _, text in texts(log.finish())] == lines
