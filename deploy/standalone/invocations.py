@@ -20,6 +20,7 @@ from deploy.standalone.throttle import ConcurrencyLimit
 
 _COMPONENT_MISSING = "Sequence component does not exist."
 _COMPOSITION_TOO_LONG = "Too many actions in the composition."
+_MOST_SEQUENCES = 512  # running at once; more wait for their turn
 _TOO_DEEP = "Sequence may not refer to itself."
 _CLOSING = "The server stopped before the action finished."
 
@@ -68,7 +69,7 @@ class Invocations:
         self._store = store
         self._invoker = invoker
         self._concurrency = ConcurrencyLimit(settings.concurrent_invocations)
-        self._threads = ThreadPoolExecutor(max(32, settings.concurrent_invocations), thread_name_prefix="sequence")
+        self._threads = ThreadPoolExecutor(_MOST_SEQUENCES, thread_name_prefix="sequence")
 
     @property
     def in_flight(self) -> int:

@@ -72,6 +72,12 @@ def text_answer(text: str) -> Response:
     return Response(text, 200, CORS, content_type="text/plain; charset=UTF-8")
 
 
+def no_content() -> Response:
+    response = Response(status=204, headers=CORS)
+    del response.headers["Content-Type"]
+    return response
+
+
 def decode(data: bytes) -> Any:
     """JSON -> value, a Rejection where it is none."""
     try:

@@ -34,6 +34,7 @@ __all__ = ["Server", "create_app"]
 
 # Bodies over the API's own limit are read this many times as far, so that the client gets to see the 413.
 _READ_FACTOR = 4
+_MOST_BLOCKING = 512  # more calls that wait at once only wait for a thread, too
 _SPARE_THREADS = 32
 _CONNECTIONS = 4096
 _FLUSH_S = 2.0
@@ -87,7 +88,7 @@ class Server:
             http = create_server(
                 create_app(self.platform),
                 sockets=[listening],
-                threads=self.settings.concurrent_invocations + _SPARE_THREADS,
+                threads=min(self.settings.concurrent_invocations, _MOST_BLOCKING) + _SPARE_THREADS,
                 connection_limit=_CONNECTIONS,
                 backlog=1024,
                 asyncore_use_poll=True,

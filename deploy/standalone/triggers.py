@@ -13,10 +13,10 @@ from deploy.standalone.invocations import Caller
 from deploy.standalone.jsontext import dumps
 from deploy.standalone.model import Status
 from deploy.standalone.rest import (
-    CORS,
     answer,
     flag,
     json_body,
+    no_content,
     own_namespace,
     page,
     page_bounds,
@@ -93,7 +93,7 @@ def fire(namespace: str, name: str) -> Response:
     trigger = platform().store.get("triggers", own, path)
     rules = trigger.doc.get("rules", {})
     if not any(rule["status"] == "active" for rule in rules.values()):
-        return Response(None, 204, CORS)
+        return no_content()
     start, received_ns = records.now_ms(), time.time_ns()
     activation_id = records.new_id()
     arguments = {
