@@ -49,7 +49,7 @@ def test_starts_and_ends(start: Callable[..., Container], node: socket.socket) -
 
 def test_the_end_of_an_executor_is_an_end(start: Callable[..., Container], node: socket.socket) -> None:
     container = start(OWL_NODE_SOCKET=node.getsockname())
-    container.init("import os\ndef main(args): os._exit(1)\n")
+    container.init("import os\ndef main(args): os._exit(1)\n", env=ENV)
     container.client.exchange("POST", "/run", b"{bad")
     assert [(m["event"], m["phase"], m["activation"]) for m in hear(node, 4)][2:] == [("start", "run", None), ("end", "run", None)]
 

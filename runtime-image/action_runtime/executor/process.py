@@ -36,6 +36,7 @@ def run_executor(channel: socket.socket, zygote: int) -> NoReturn:
             _serve_concurrently(channel, action)
         else:
             _serve(channel, action)
+        os._exit(0)
     except BaseException as error:
         _end(error)
 
@@ -68,12 +69,8 @@ def _set_environment(variables: dict[str, str]) -> None:
 
 
 def _serve(channel: socket.socket, action: Callable[[Any], Any]) -> None:
-    try:
-        while True:
-            _, number, body = receive_frame(channel)
-            _answer(channel, number, body, action)
-    except EOFError:
-        return
+    while frame := _next_run(channel):
+        _answer(channel, *frame, action)
 
 
 def _serve_concurrently(channel: socket.socket, action: Callable[[Any], Any]) -> None:
@@ -90,14 +87,18 @@ def _serve_concurrently(channel: socket.socket, action: Callable[[Any], Any]) ->
         except BaseException as error:
             _end(error)
 
-    while True:
-        try:
-            _, number, body = receive_frame(channel)
-        except EOFError:
-            os._exit(0)
-        work.put((number, body))
+    while frame := _next_run(channel):
+        work.put(frame)
         if not idle.acquire(blocking=False):
             Thread(target=serve_runs, daemon=True).start()
+
+
+def _next_run(channel: socket.socket) -> tuple[int, bytes] | None:
+    try:
+        _, number, body = receive_frame(channel)
+    except (EOFError, OSError):
+        return None
+    return number, body
 
 
 def _answer(

@@ -95,7 +95,8 @@ class ActionProxy:
             answer(error(problem.status, str(problem)))
             return
         self._env = init.env
-        work = Work("init", b"", answer, len(body), *self._identity({}))
+        activation = {"activation_id": init.env.get("__OW_ACTIVATION_ID")}
+        work = Work("init", b"", answer, len(body), *self._identity(activation))
         self._executor = executor = self._spawn()
         executor.working[0] = work
         self._tell("start", work)
@@ -197,9 +198,10 @@ class ActionProxy:
         self._zygote.kill(executor.number)
 
     def _identity(self, context: dict[str, object]) -> tuple[str, str, str | None]:
-        action = context.get("action_name") or self._env.get("__OW_ACTION_NAME") or ""
-        version = context.get("action_version") or self._env.get("__OW_ACTION_VERSION") or ""
-        activation = context.get("activation_id") or (None if context else self._env.get("__OW_ACTIVATION_ID"))
+        """(action, version, activation) of a run; what its context leaves out is known from init, but the activation."""
+        action = context.get("action_name") or self._env.get("__OW_ACTION_NAME", "")
+        version = context.get("action_version") or self._env.get("__OW_ACTION_VERSION", "")
+        activation = context.get("activation_id")
         return str(action), str(version), str(activation) if activation else None
 
     def _tell(self, event: str, work: Work) -> None:
