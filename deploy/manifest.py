@@ -286,19 +286,19 @@ class _Reader:
     def source(self, where: str, function: str, body: dict[str, Any]) -> tuple[str, bool, str | None]:
         """Code, whether it is base64, and the kind where it can be told."""
         path = self.folder / function
+        include, exclude = self.include(where, body), self.strings(where, "exclude", body)
         where = f"{where}.function"
         if path.is_dir():
             try:
-                content = bundle(path, self.include(where, body), self.strings(where, "exclude", body), self.folder)
+                content = bundle(path, include, exclude, self.folder)
             except BundleError as error:
                 raise self.error(where, str(error)) from None
             except OSError as error:
                 raise self.error(where, f"cannot pack {path}: {error.strerror}") from None
             kinds = [kind for name, kind in KINDS_BY_CONTENT.items() if (path / name).is_file()]
             return base64.b64encode(content).decode(), True, kinds[0] if kinds else None
-        for key in ("include", "exclude"):
-            if key in body:
-                raise self.error(where, f"{key} needs a folder as function, {path} is none")
+        if include or exclude:
+            raise self.error(where, f"{path} is no folder, which include and exclude need")
         try:
             content = path.read_bytes()
         except FileNotFoundError:

@@ -44,5 +44,5 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 def main() -> None:
     """Large language models as functions on Apache OpenWhisk.
 
-    Start with `owl up --deploy`, then `owl invoke owl/generate -p prompt "Hello"`.
+    Start with `owl up --deploy`, then `owl invoke owl/generate -p prompt "The capital of France is"`.
     """
