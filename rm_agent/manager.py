@@ -27,6 +27,7 @@ from rm_agent.telemetry.reports import Report
 
 log = logging.getLogger(__name__)
 
+QUIET_ROUND_S = 0.5  # between rounds while nothing runs
 SPARE_S = 60.0  # how long an action is not harvested in mid-run after the safeguard had to step in
 SETTLING_S = 1.0  # how long a new container may take to get its limits
 LAZY_S = 1.0  # between samples of an idle container that reports and lends nothing
@@ -60,6 +61,8 @@ class Manager:
         self._uses: list[ActivationUse] = []
         self._pending: dict[str, float] = {}
         self._leaving: set[str] = set()
+        self._settled: list[tuple[str, int]] = []
+        self._quiet_from = self._rounded = 0.0
         self.wake = threading.Event()  # set when a round should not wait for its time
         self._lock = threading.Lock()
         self._deciding = threading.Lock()
@@ -218,8 +221,10 @@ class Manager:
 
     def round(self) -> None:
         """Find new containers, ask the policy about each, and move what it wants moved."""
-        self._scan()
         now = time.monotonic()
+        if self._quiet(now):
+            return
+        self._scan()
         containers = list(self.containers.values())
         # A stamp is read before the state it stands for, so that a later change makes the offer void.
         stamps = {container.name: container.stamp for container in containers}
@@ -243,11 +248,25 @@ class Manager:
         self._sweep()
         self._flush()
 
+    def _quiet(self, now: float) -> bool:
+        """Nothing runs and nothing changed since a recent round: this one would find the same."""
+        state = [(container.name, container.stamp) for container in self.containers.values()]
+        if state != self._settled or any(container.running(now) for container in self.containers.values()):
+            # An ended call still matters for a while: it is held, then offered.
+            self._settled, self._quiet_from = state, now + 0.5
+        elif self._quiet_from == math.inf:
+            self._quiet_from = now + 0.5
+        quiet = now >= self._quiet_from and now - self._rounded < QUIET_ROUND_S
+        if not quiet:
+            self._rounded = now
+        return quiet
+
     def set_policy(self, policy: Policy) -> None:
         """Switch; the next round follows the new policy, and loans it does not want return then."""
         with self._deciding:
             self.policy = policy
         self._targets = {}
+        self._quiet_from = math.inf  # until the next round sets it
         self._event("policy", "", f"the policy is {policy.name} now")
 
     def restore_all(self, reason: str) -> None:
