@@ -10,13 +10,13 @@ import re
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 from deploy.standalone.invoker import leftovers
 from deploy.standalone.invoker.call import Call, now_ms
-from deploy.standalone.invoker.container import Container, StartFailed
+from deploy.standalone.invoker.container import StartFailed
 from deploy.standalone.invoker.conversation import Conversation
 from deploy.standalone.invoker.http import Response
 from deploy.standalone.invoker.logs import ActivationLog
@@ -33,6 +33,7 @@ from deploy.standalone.invoker.responses import (
     timed_out,
 )
 from deploy.standalone.invoker.settings import InvokerSettings
+from deploy.standalone.invoker.slot import Slot
 from deploy.standalone.model import Invocation, Outcome
 from rm_agent.cgroup import CgroupDriver, CgroupError, detect
 
@@ -50,42 +51,6 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 class InvokerClosed(Exception):
     """The server is shutting down."""
-
-
-class _Slot:
-    """A container in the pool, with the call it serves. Guarded by the invoker's lock."""
-
-    def __init__(self, invoker: ProcessInvoker, name: str, key: Hashable | None, memory_mib: int) -> None:
-        self.invoker = invoker
-        self.name = name
-        self.key = key
-        self.memory_mib = memory_mib
-        self.state = State.STARTING
-        self.frozen = False
-        self.container: Container | None = None
-        self.conversation: Conversation | None = None
-        self.call: Call | None = None
-        self.log: ActivationLog | None = None
-        self.initialised = False
-        self.idle_since = 0.0
-        self.due = float("inf")  # when something must happen if nothing else does
-        self.timer = float("inf")  # when the loop looks at it next: at ``due`` or earlier
-        self.condemned = False
-
-    def started(self) -> None:
-        self.invoker._started(self)
-
-    def answered(self, response: Response) -> None:
-        self.invoker._answered(self, response)
-
-    def logged(self) -> None:
-        self.invoker._logged(self)
-
-    def hung_up(self) -> None:
-        self.invoker._hung_up(self)
-
-    def exited(self) -> None:
-        self.invoker._exited(self)
 
 
 class ProcessInvoker:
@@ -110,12 +75,11 @@ class ProcessInvoker:
             self._locks.close()
             raise
         self._numbers = itertools.count(1)
-        self._pool: Pool[_Slot] = Pool(settings.user_memory_mib)
+        self._pool: Pool[Slot] = Pool(settings.user_memory_mib)
         self._queue: deque[Call] = deque()
         self._head: Call | None = None
         self._head_since = 0.0
         self._counts: Counter[str] = Counter()
-        self._condemned: set[_Slot] = set()
         self._closing = False
         self._closed = False
         self._lock = threading.RLock()
@@ -196,11 +160,8 @@ class ProcessInvoker:
             self._queue.clear()
             for slot in slots:
                 slot.call = None
-                self._pool.remove(slot)
-                self._condemned.add(slot)
+                self._discard(slot)
         self._loop.close()
-        for slot in list(self._condemned):
-            self._destroy(slot)
         self._workers.shutdown(wait=True)
         if self._driver is not None:
             try:
@@ -240,6 +201,7 @@ class ProcessInvoker:
             else:
                 self._overtake(call)
                 return
+        self._head = None
 
     def _overtake(self, head: Call) -> None:
         """While the first call waits for memory, later ones may use their warm containers, but not for long."""
@@ -251,7 +213,8 @@ class ProcessInvoker:
         for call in list(itertools.islice(self._queue, 1, OVERTAKE_CALLS)):
             if slot := self._pool.warm(call.action.key):
                 self._queue.remove(call)
-                self._run_warm(slot, call)
+                if not self._run_warm(slot, call):
+                    return
 
     def _place(self, call: Call) -> bool:
         """Claim a stem cell or start a container, at the cost of idle ones; false when there is no memory."""
@@ -275,16 +238,16 @@ class ProcessInvoker:
             slot.call = call
             if slot.state is State.STEM:
                 slot.state = State.BUSY
-                self._workers.submit(self._guarded, self._claim, slot, call)
+                self._in_background(self._claim, slot, call)
             elif slot.container is not None:
                 slot.container.hurry(self._cpu(call))
         return True
 
-    def _new_slot(self, label: str, key: Hashable | None, memory_mib: int) -> _Slot:
+    def _new_slot(self, label: str, key: Hashable | None, memory_mib: int) -> Slot:
         name = f"wsk0_{next(self._numbers)}_{_NOT_IN_A_NAME.sub('', label)}"[:NAME_MAX]
-        slot = _Slot(self, name, key, memory_mib)
+        slot = Slot(self, name, key, memory_mib)
         self._pool.add(slot)
-        self._workers.submit(self._guarded, self._start, slot, None)
+        self._in_background(self._start, slot)
         return slot
 
     def _replenish(self) -> None:
@@ -295,18 +258,18 @@ class ProcessInvoker:
                 return
             self._new_slot("prewarm_python311", None, memory)
 
-    def _discard(self, slot: _Slot) -> None:
+    def _discard(self, slot: Slot) -> None:
         """Take the container out of the pool; its processes are killed in the background."""
         if slot.state is State.GONE:
             return
         self._pool.remove(slot)
-        self._condemned.add(slot)
-        self._loop.at(0.0, partial(self._destroy, slot))
+        if slot.container is not None:  # else its maker will notice and destroy it
+            self._loop.at(0.0, partial(self._destroy, slot))
 
     # -- seeing a call through ---------------------------------------------------------------------------
 
-    def _run_warm(self, slot: _Slot, call: Call) -> None:
-        """Under the lock."""
+    def _run_warm(self, slot: Slot, call: Call) -> bool:
+        """Under the lock. False when the container was dead: then all calls that wait were dispatched anew."""
         self._counts["warmStarts"] += 1
         slot.call = call
         try:
@@ -314,14 +277,16 @@ class ProcessInvoker:
                 slot.container.resume()
                 slot.frozen = False
             self._run(slot, call)
+            return True
         except (OSError, CgroupError):
             # It died while it was idle; nothing was delivered, so another container can take the call.
             slot.call = None
             self._discard(slot)
             self._queue.appendleft(call)
             self._dispatch()
+            return False
 
-    def _run(self, slot: _Slot, call: Call) -> None:
+    def _run(self, slot: Slot, call: Call) -> None:
         """Under the lock. Raises ``OSError`` when the container cannot be reached."""
         if slot.log is None:
             slot.log = ActivationLog(call.action.limits.logs_mib << 20)
@@ -331,7 +296,7 @@ class ProcessInvoker:
         self._arm(slot, time.monotonic() + call.action.limits.timeout_ms / 1000)
         slot.conversation.send("/run", call.run_body())
 
-    def _start(self, slot: _Slot, _: Call | None) -> None:
+    def _start(self, slot: Slot) -> None:
         """On a worker: make the container; the loop hears when it is ready."""
         if slot.state is State.GONE:
             return
@@ -342,9 +307,9 @@ class ProcessInvoker:
             self._fail(slot, internal_error(str(error)))
             return
         with self._lock:
-            slot.container = container
             self._counts["containersStarted"] += 1
             if slot.state is not State.GONE:
+                slot.container = container
                 self._arm(slot, time.monotonic() + START_TIMEOUT_S)
                 slot.conversation = Conversation(container, self._loop, slot)
                 if slot.call is not None:
@@ -352,7 +317,7 @@ class ProcessInvoker:
                 return
         container.destroy()
 
-    def _claim(self, slot: _Slot, call: Call) -> None:
+    def _claim(self, slot: Slot, call: Call) -> None:
         """On a worker: the container gets the action's resources and code."""
         try:
             slot.container.claim(self._cpu(call), call.action.limits.memory_mib)
@@ -372,18 +337,18 @@ class ProcessInvoker:
             except OSError:
                 self._fail(slot, died(True, slot.container.out_of_memory()))
 
-    def _started(self, slot: _Slot) -> None:
+    def _started(self, slot: Slot) -> None:
         with self._lock:
             if slot.state is not State.STARTING:
                 return
             self._arm(slot, float("inf"))
             if slot.call is not None:
                 slot.state = State.BUSY
-                self._workers.submit(self._guarded, self._claim, slot, slot.call)
+                self._in_background(self._claim, slot, slot.call)
             else:
                 slot.state = State.STEM
 
-    def _answered(self, slot: _Slot, response: Response) -> None:
+    def _answered(self, slot: Slot, response: Response) -> None:
         with self._lock:
             call = slot.call
             if call is None or call.verdict is not None:
@@ -405,7 +370,7 @@ class ProcessInvoker:
                 self._decide(slot, died(False, slot.container.out_of_memory()))
             self._replenish()
 
-    def _reschedule(self, slot: _Slot, call: Call) -> None:
+    def _reschedule(self, slot: Slot, call: Call) -> None:
         """The container has not begun the call and will not: another one takes it."""
         call.attempts += 1
         if call.attempts == MAX_ATTEMPTS:
@@ -417,7 +382,7 @@ class ProcessInvoker:
         self._queue.appendleft(call)
         self._dispatch()
 
-    def _decide(self, slot: _Slot, verdict: Verdict) -> None:
+    def _decide(self, slot: Slot, verdict: Verdict) -> None:
         """Under the lock: the answer is known; the logs may have to be waited for."""
         call = slot.call
         call.decide(verdict)
@@ -430,12 +395,12 @@ class ProcessInvoker:
         else:
             self._arm(slot, time.monotonic() + LOG_WAIT_S)
 
-    def _logged(self, slot: _Slot) -> None:
+    def _logged(self, slot: Slot) -> None:
         with self._lock:
             if slot.call is not None and slot.call.verdict is not None and not slot.call.verdict.destroys:
                 self._finish(slot)
 
-    def _hung_up(self, slot: _Slot) -> None:
+    def _hung_up(self, slot: Slot) -> None:
         with self._lock:
             call = slot.call
             if call is not None and call.verdict is None and call.start_ms is not None:
@@ -444,7 +409,7 @@ class ProcessInvoker:
                     call.init_ms = now_ms() - call.start_ms
                 self._decide(slot, died(not slot.initialised, slot.container.out_of_memory()))
 
-    def _exited(self, slot: _Slot) -> None:
+    def _exited(self, slot: Slot) -> None:
         with self._lock:
             if slot.state is State.GONE:
                 return
@@ -465,7 +430,7 @@ class ProcessInvoker:
                 if was_stem:
                     self._replenish()
 
-    def _fail(self, slot: _Slot, verdict: Verdict) -> None:
+    def _fail(self, slot: Slot, verdict: Verdict) -> None:
         """The container is no good; if it has a call, that ends with ``verdict``."""
         with self._lock:
             if slot.call is not None and slot.call.verdict is None:
@@ -475,7 +440,7 @@ class ProcessInvoker:
                 self._discard(slot)
                 self._dispatch()
 
-    def _finish(self, slot: _Slot, *, lost: bool = False) -> None:
+    def _finish(self, slot: Slot, *, lost: bool = False) -> None:
         """Under the lock: the call is over, the container free again or gone."""
         call, slot.call = slot.call, None
         verdict, logs = call.verdict, []
@@ -499,14 +464,14 @@ class ProcessInvoker:
 
     # -- time and threads --------------------------------------------------------------------------------
 
-    def _arm(self, slot: _Slot, due: float) -> None:
+    def _arm(self, slot: Slot, due: float) -> None:
         """Under the lock. A timer that is set already is kept when it fires earlier: it looks again then."""
         slot.due = due
         if due < slot.timer:
             slot.timer = due
             self._loop.at(due, partial(self._on_timer, slot, due))
 
-    def _on_timer(self, slot: _Slot, when: float) -> None:
+    def _on_timer(self, slot: Slot, when: float) -> None:
         with self._lock:
             if slot.timer == when:
                 slot.timer = float("inf")
@@ -523,7 +488,7 @@ class ProcessInvoker:
             elif slot.state in (State.IDLE, State.PAUSED):
                 self._rest(slot)
 
-    def _overdue(self, slot: _Slot) -> None:
+    def _overdue(self, slot: Slot) -> None:
         call = slot.call
         if call.verdict is not None:
             self._finish(slot, lost=True)
@@ -533,7 +498,7 @@ class ProcessInvoker:
             call.init_ms = now_ms() - call.start_ms
         self._decide(slot, timed_out(call.action.limits.timeout_ms, initialising=not slot.initialised))
 
-    def _rest(self, slot: _Slot) -> None:
+    def _rest(self, slot: Slot) -> None:
         """Pause a container that is idle for a while, remove it after a long one."""
         if time.monotonic() >= slot.idle_since + self.settings.idle_s:
             self._discard(slot)
@@ -548,25 +513,23 @@ class ProcessInvoker:
         slot.state = State.PAUSED
         self._arm(slot, slot.idle_since + self.settings.idle_s)
 
-    def _destroy(self, slot: _Slot) -> None:
+    def _destroy(self, slot: Slot) -> None:
         """On the loop's thread, so that no callback uses a descriptor while it is closed."""
-        if slot.condemned or slot.container is None:  # one that is still being made is destroyed by its maker
-            return
-        slot.condemned = True
-        if slot.conversation is not None:
-            slot.conversation.close()
-        self._workers.submit(self._guarded, self._bury, slot, None)
+        slot.conversation.close()
+        self._in_background(self._bury, slot)
 
-    def _bury(self, slot: _Slot, _: Call | None) -> None:
+    def _bury(self, slot: Slot) -> None:
         slot.container.destroy()
         with self._lock:
             self._counts["containersRemoved"] += 1
-            self._condemned.discard(slot)
 
-    def _guarded(self, work, slot: _Slot, call: Call | None) -> None:  # noqa: ANN001
+    def _in_background(self, work: Callable[..., None], slot: Slot, *more: Call) -> None:
+        self._workers.submit(self._guarded, work, slot, *more)
+
+    def _guarded(self, work: Callable[..., None], slot: Slot, *more: Call) -> None:
         """A worker's errors end the call instead of leaving its caller waiting."""
         try:
-            work(slot, call)
+            work(slot, *more)
         except Exception as error:
             log.exception("invoker: unexpected failure with container %s", slot.name)
             self._fail(slot, internal_error(f"The invoker failed: {type(error).__name__}."))

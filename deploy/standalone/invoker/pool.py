@@ -6,8 +6,9 @@ Memory is counted by the actions' limits, never by real use, as OpenWhisk does. 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from enum import Enum, auto
-from typing import Generic, Hashable, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 
 class State(Enum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -134,9 +135,10 @@ class ProcessContainer:
             self._cgroup.set_memory(memory_mib)
 
     def hurry(self, cpu_millis: int) -> None:
-        """Somebody waits for it: let it start with the weight of the action that will own it."""
+        """Somebody waits for it: let it start like an action that runs."""
         if self._cgroup is not None:
-            self._cgroup.set_cpu_weight(max(cpu_millis, 1000) * 1024 // 1000)
+            with contextlib.suppress(CgroupError):  # when it is gone, that shows elsewhere
+                self._cgroup.set_cpu_weight(max(cpu_millis, 1000) * 1024 // 1000)
 
     def pause(self) -> None:
         if self._cgroup is not None:
