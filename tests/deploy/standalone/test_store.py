@@ -1,0 +1,173 @@
+"""What the storage promises: durable, one server a folder, readable before it is written."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.standalone import schema
+from deploy.standalone.errors import ApiError, StartError
+from deploy.standalone.store import Activation, Entity, Page, Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path)
+    yield opened
+    opened.close()
+
+
+def entity(path: str = "a", **doc: object) -> Entity:
+    return Entity("actions", "guest", path, {"name": path, **doc}, "code")
+
+
+def activation(number: int, namespace: str = "guest", path: str = "a") -> Activation:
+    doc = {"activationId": f"{number:032x}", "start": number, "response": {}}
+    return Activation(namespace, path, number, doc)
+
+
+def put(store: Store, item: Entity) -> Entity:
+    with store.transaction() as transaction:
+        return transaction.put(item)
+
+
+def test_entities_are_on_disk_when_put_returns(store: Store, tmp_path: Path) -> None:
+    put(store, entity())
+    # As after kill -9: another process reads what is in the files, nothing was closed.
+    with sqlite3.connect(tmp_path / "owl.db") as other:
+        assert other.execute("SELECT path, code FROM entities").fetchall() == [("a", "code")]
+
+
+def test_each_put_is_another_revision(store: Store) -> None:
+    revisions = [put(store, entity(n=n)).revision for n in range(3)]
+    assert revisions == sorted(set(revisions))
+    with store.transaction() as transaction:
+        transaction.delete(transaction.get("actions", "guest", "a"))
+    assert put(store, entity()).revision > revisions[-1]
+
+
+def test_a_failed_transaction_changes_nothing(store: Store) -> None:
+    put(store, entity(n=1))
+    with pytest.raises(ZeroDivisionError), store.transaction() as transaction:
+        transaction.put(entity(n=2))
+        transaction.put(entity("b"))
+        raise ZeroDivisionError
+    assert store.get("actions", "guest", "a").doc["n"] == 1
+    assert store.find("guest", "b") is None
+
+
+def test_readers_never_see_an_old_revision_after_a_put(store: Store) -> None:
+    stop, stale = threading.Event(), []
+
+    def read() -> None:
+        last = 0
+        while not stop.is_set():
+            found = store.find("guest", "a")
+            if found:
+                if found.doc["n"] < last:
+                    stale.append(found.doc["n"])
+                last = found.doc["n"]
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for number in range(100):
+        put(store, entity(n=number))
+        assert store.get("actions", "guest", "a").doc["n"] == number
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert stale == []
+
+
+def test_activations_are_read_before_and_after_they_are_written(store: Store, tmp_path: Path) -> None:
+    for number in range(10):
+        store.add(activation(number))
+    wanted = [activation(number).id for number in reversed(range(10))]
+    until = time.monotonic() + 10
+    written = 0
+    while written < 10 and time.monotonic() < until:
+        assert [found.id for found in store.activations("guest", Page())] == wanted
+        assert store.count_activations("guest", Page()) == 10
+        assert store.activation("guest", wanted[3]).id == wanted[3]
+        with sqlite3.connect(tmp_path / "owl.db") as other:
+            (written,) = other.execute("SELECT count(*) FROM activations").fetchone()
+    assert written == 10
+
+
+def test_pages_of_activations(store: Store) -> None:
+    for number in range(20):
+        store.add(activation(number, path="even" if number % 2 == 0 else "odd"))
+    store.add(activation(100, namespace="alice"))
+    page = Page(path="odd", since=5, upto=15, limit=2, skip=1)
+    assert [found.doc["start"] for found in store.activations("guest", page)] == [13, 11]
+    assert store.count_activations("guest", page) == 6
+    with pytest.raises(ApiError) as caught:
+        store.activation("guest", activation(100).id)
+    assert caught.value.status == 404
+
+
+def test_close_writes_what_is_pending(tmp_path: Path) -> None:
+    first = Store(tmp_path)
+    for number in range(100):
+        first.add(activation(number))
+    first.close()
+    second = Store(tmp_path)
+    assert second.count_activations("guest", Page()) == 100
+    second.close()
+
+
+def test_second_server_on_a_folder_is_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="Another server uses the data folder"):
+        Store(tmp_path)
+
+
+def test_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "owl.db") as database:
+        database.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    with pytest.raises(StartError, match="newer version"):
+        Store(tmp_path)
+    with sqlite3.connect(tmp_path / "owl.db") as database:
+        database.execute("PRAGMA user_version = 0")
+    Store(tmp_path).close()
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "owl.db").write_bytes(b"no database" * 100)
+    with pytest.raises(StartError, match="cannot be opened"):
+        Store(tmp_path)
+
+
+def test_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartError, match="cannot be written"):
+        Store(tmp_path / "file" / "data")
+
+
+def test_full_disk_refuses_changes_and_keeps_the_rest(store: Store, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    put(store, entity(n=1))
+    (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
+    store._writer.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(ApiError) as caught:
+        put(store, Entity("actions", "guest", "big", {"name": "big"}, "x" * 1_000_000))
+    assert caught.value.status == 507
+    assert "full" in caught.value.message
+    assert store.get("actions", "guest", "a").doc["n"] == 1
+    for number in range(200):
+        store.add(activation(number))
+    time.sleep(0.1)
+    assert store.count_activations("guest", Page()) == 200
+    store._writer.execute(f"PRAGMA max_page_count = {pages + 10_000}")
+    assert put(store, entity(n=2)).doc["n"] == 2
+    until = time.monotonic() + 10
+    written = 0
+    while written < 200 and time.monotonic() < until:
+        with sqlite3.connect(tmp_path / "owl.db") as other:
+            (written,) = other.execute("SELECT count(*) FROM activations").fetchone()
+    assert written == 200
+    assert "cannot be written" in capfd.readouterr().err
