@@ -50,9 +50,10 @@ class StopStrings:
     def push(self, text: str) -> tuple[str, bool]:
         """(text that may be shown, whether a stop string was met). Nothing may follow a stop."""
         self._held += text
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        # the stop that is complete first wins, so that the result does not depend on how the text is cut in pieces
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
-            return self._held[: min(found)], True
+            return self._held[: min(found)[1]], True
         keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
         split = len(self._held) - keep
         shown, self._held = self._held[:split], self._held[split:]
