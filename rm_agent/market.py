@@ -41,7 +41,8 @@ class Market:
         self._ledger = Ledger()
         self._paths: dict[str, str] = {}
         self._short: dict[str, int] = {}
-        self._unrecorded = False
+        # What the journal says of each container, once that differs from the truth because it cannot be written.
+        self._recorded: dict[str, int] | None = None
         self._lock = threading.Lock()
 
     def add(self, name: str, path: str, own: int) -> None:
@@ -123,7 +124,7 @@ class Market:
             ledger = self._ledger
             if name not in ledger.own or ledger.lent(name):
                 return ledger.applied.get(name, 0)
-            if self._unrecorded and not self._record_again():
+            if self._recorded is not None and not self._record_again():
                 return ledger.applied[name]
             standing = [
                 offer
@@ -188,14 +189,14 @@ class Market:
         return None
 
     def _record(self, steps: list[Step], reason: str) -> bool:
-        if self._unrecorded:
+        if self._recorded is not None:
             return True
         try:
             self._journal.resizes(self.resource, self._with_paths(steps), reason)
         except sqlite3.Error as error:
             # What is not on record must not be lent: every owner gets its own back, and that is recorded later.
             log.error("the journal cannot be written (%s): all %s goes back to its owners", error, self.resource)
-            self._unrecorded = True
+            self._recorded = dict(self._ledger.applied)
             for loan in self._ledger.loans:
                 self._ledger.repay(loan.donor, loan.borrower, loan.amount)
             for step in self._ledger.steps():
@@ -204,11 +205,11 @@ class Market:
         return True
 
     def _record_failure(self, steps: list[Step], problem: ActuatorError) -> None:
-        if not self._unrecorded:
+        if self._recorded is None:
             try:
                 self._journal.failed(self.resource, self._with_paths(steps), str(problem))
             except sqlite3.Error:
-                self._unrecorded = True
+                self._recorded = self._ledger.applied | {step.container: step.after for step in steps}
 
     def _record_again(self) -> bool:
         ledger = self._ledger
@@ -217,11 +218,14 @@ class Market:
                 self._write(step)
             return False
         try:
-            owns = [(self._paths[name], own) for name, own in ledger.own.items()]
+            recorded = self._recorded or {}
+            # The borrowers on record first, so that the rows conserve one by one.
+            names = sorted(ledger.own, key=lambda name: ledger.own[name] - recorded.get(name, 0))
+            owns = [(self._paths[name], ledger.own[name]) for name in names]
             self._journal.settled(self.resource, owns, "the journal can be written again")
         except sqlite3.Error:
             return False
-        self._unrecorded = False
+        self._recorded = None
         return True
 
     def _tell_short(self, name: str, missing: int, holders: list[str]) -> None:
@@ -234,8 +238,8 @@ class Market:
             log.warning("%s of %s %s", self.resource, name, reason)
             try:
                 self._journal.note(self._paths[name], self.resource, has, own, reason)
-            except sqlite3.Error:
-                self._unrecorded = True
+            except sqlite3.Error as error:
+                log.error("the journal cannot be written: %s", error)
 
     def _with_paths(self, steps: list[Step]) -> list[tuple[str, Step]]:
         return [(self._paths[step.container], step) for step in steps]

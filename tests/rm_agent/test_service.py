@@ -113,27 +113,32 @@ class Runtime:
         self.report("end", activation, inflight=0)
 
 
+def pair(node: Node) -> tuple[Cgroup, Cgroup]:
+    """A donor and a borrower, so small that the borrower reaches its quota on a machine that is busy otherwise."""
+    return node.container("wsk0_1_guest_donor", cpu=150), node.container("wsk0_2_guest_borrower", cpu=100)
+
+
 def test_lends_what_is_idle_and_returns_it_at_once(node: Node, agent: Starter) -> None:
-    donor, borrower = node.container("wsk0_1_guest_donor"), node.container("wsk0_2_guest_borrower")
+    donor, borrower = pair(node)
     service = agent()
     rt_donor, rt_borrower = Runtime(node, donor, service.socket), Runtime(node, borrower, service.socket)
     rt_donor.call()
     rt_borrower.call()
     node.burner(borrower)
     rt_borrower.report("start", "b" * 32)
-    until(lambda: donor.get_cpu() == 50 and borrower.get_cpu() == 950, 6)
+    until(lambda: donor.get_cpu() == 50 and borrower.get_cpu() == 200, 6)
 
     started = time.monotonic()
     rt_donor.report("start", "d" * 32)
-    until(lambda: donor.get_cpu() == 500, every_s=0.0002)
+    until(lambda: donor.get_cpu() == 150, every_s=0.0002)
     assert time.monotonic() - started < 0.05
-    assert borrower.get_cpu() == 500
+    assert borrower.get_cpu() == 100
     until(lambda: service.container(donor.name)["running"])
     rt_donor.report("end", "d" * 32, inflight=0)
-    until(lambda: donor.get_cpu() == 50 and borrower.get_cpu() == 950, 6)
+    until(lambda: donor.get_cpu() == 50 and borrower.get_cpu() == 200, 6)
 
     rt_borrower.report("end", "b" * 32, inflight=0)
-    until(lambda: donor.get_cpu() == 500 and borrower.get_cpu() == 500)
+    until(lambda: donor.get_cpu() == 150 and borrower.get_cpu() == 100)
     metrics = service.get("/metrics")
     assert "rm_agent_loans_total" in metrics and 'rm_agent_own{action="/guest/wsk0_1_guest_donor"' in metrics
     assert service.get("/explain?container=wsk0_1_guest_donor")[0]["history"]
@@ -144,14 +149,14 @@ def test_lends_what_is_idle_and_returns_it_at_once(node: Node, agent: Starter) -
     assert found.violations == 0, found.findings
     assert found.resizes >= 8 and found.lent_cpu_millis_s > 0
     uses = {use.activation: use for use in activations(service.journal)}
-    assert uses["b" * 32].accelerated and uses["b" * 32].max_cpu == 950 and uses["b" * 32].own_cpu == 500
+    assert uses["b" * 32].accelerated and uses["b" * 32].max_cpu == 200 and uses["b" * 32].own_cpu == 100
     assert not uses["d" * 32].accelerated
 
 
 def test_sigterm_restores_everything(node: Node, agent: Starter) -> None:
     groups = lend(node, service := agent())
     assert service.stop() == 0
-    assert [group.get_cpu() for group in groups] == [500, 500]
+    assert [group.get_cpu() for group in groups] == [150, 100]
     assert audit(service.journal).violations == 0
 
 
@@ -177,13 +182,13 @@ def test_memory_moves_to_who_needs_it_and_comes_back(node: Node, agent: Starter)
 
 def lend(node: Node, service: Agent) -> tuple[Cgroup, Cgroup]:
     """A donor that lends and a borrower that has it."""
-    donor, borrower = node.container("wsk0_1_guest_donor"), node.container("wsk0_2_guest_borrower")
+    donor, borrower = pair(node)
     rt_donor, rt_borrower = Runtime(node, donor, service.socket), Runtime(node, borrower, service.socket)
     rt_donor.call()
     rt_borrower.call()
     node.burner(borrower)
     rt_borrower.report("start", "b" * 32)
-    until(lambda: donor.get_cpu() == 50 and borrower.get_cpu() == 950, 6)
+    until(lambda: donor.get_cpu() == 50 and borrower.get_cpu() == 200, 6)
     return donor, borrower
 
 
@@ -193,7 +198,7 @@ def test_a_killed_agent_leaves_nobody_below_its_own(node: Node, agent: Starter, 
     donor, borrower = lend(node, service)
     service.process.kill()
     killed = time.monotonic()
-    until(lambda: donor.get_cpu() == 500 and borrower.get_cpu() == 500, 2)
+    until(lambda: donor.get_cpu() == 150 and borrower.get_cpu() == 100, 2)
     assert time.monotonic() - killed < 1.0
     service.process.wait()
     until(lambda: "guardian" in sessions(service.journal))
@@ -208,25 +213,25 @@ def test_the_next_agent_trusts_the_journal_and_not_the_limits(node: Node, agent:
         os.kill(pid, signal.SIGKILL)
     service.process.kill()
     service.process.wait()
-    assert (donor.get_cpu(), borrower.get_cpu()) == (50, 950)
+    assert (donor.get_cpu(), borrower.get_cpu()) == (50, 200)
     again = agent()
-    assert (donor.get_cpu(), borrower.get_cpu()) == (500, 500)
+    assert (donor.get_cpu(), borrower.get_cpu()) == (150, 100)
     until(lambda: again.container(donor.name) and again.container(borrower.name))
-    assert again.container(donor.name)["own"]["cpu_millis"] == 500
+    assert again.container(donor.name)["own"]["cpu_millis"] == 150
     again.stop()
     assert audit(service.journal).violations == 0
 
 
 def test_a_dry_run_changes_nothing(node: Node, agent: Starter) -> None:
     service = agent("--dry-run")
-    donor, borrower = node.container("wsk0_1_guest_donor"), node.container("wsk0_2_guest_borrower")
+    donor, borrower = pair(node)
     rt_donor, rt_borrower = Runtime(node, donor, service.socket), Runtime(node, borrower, service.socket)
     rt_donor.call()
     rt_borrower.call()
     node.burner(borrower)
     rt_borrower.report("start", "b" * 32)
     until(lambda: service.container(donor.name)["alloc"]["cpu_millis"] == 50, 6)
-    assert (donor.get_cpu(), borrower.get_cpu()) == (500, 500)
+    assert (donor.get_cpu(), borrower.get_cpu()) == (150, 100)
     service.stop()
     assert audit(service.journal).violations == 0
 
@@ -235,7 +240,7 @@ def test_the_policy_is_switched_live(node: Node, agent: Starter) -> None:
     service = agent()
     donor, borrower = lend(node, service)
     assert service.get("/policy", {"policy": "fixed"}) == {"policy": "fixed"}
-    until(lambda: donor.get_cpu() == 500 and borrower.get_cpu() == 500)
+    until(lambda: donor.get_cpu() == 150 and borrower.get_cpu() == 100)
     with pytest.raises(HTTPError, match="400"):
         service.get("/policy", {"policy": "greedy"})
 
@@ -245,7 +250,7 @@ def test_the_safeguard_restores_who_uses_what_is_left_to_it(node: Node, agent: S
     service = agent()
     donor, _ = lend(node, service)
     node.burner(donor)
-    until(lambda: donor.get_cpu() == 500, 2)
+    until(lambda: donor.get_cpu() == 150, 2)
     events = service.get("/events")
     assert any(event["container"] == donor.name and event["kind"] in ("restore", "recall") for event in events)
 
@@ -255,7 +260,7 @@ def test_a_donor_that_vanishes_takes_its_loan_along(node: Node, agent: Starter) 
     donor, borrower = lend(node, service)
     donor.kill()
     donor.remove()
-    until(lambda: borrower.get_cpu() == 500)
+    until(lambda: borrower.get_cpu() == 100)
     with pytest.raises(CgroupNotFound):
         node.driver.open(donor.path)
     until(lambda: service.container(donor.name) is None)
