@@ -10,28 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from workloads import generation
-from workloads.functions.catalog import CATALOG, sample_params, warm_params
+from workloads.functions.catalog import CATALOG, PACKAGE, sample_params, warm_params
 from workloads.replay import Request
 from workloads.trace import Trace
 
 Params = dict[str, Any]
-PACKAGE = "faasrm"
 
-# CPU seconds of a warm call with parameters of the usual sizes, measured on the cores of a 2.x GHz server. They set
+# CPU seconds of a warm call with parameters of the usual sizes, measured on two cores of an AMD EPYC server. They set
 # how many calls make up the load asked for; what a call costs here is measured, never taken from this table.
 WORK = {
-    "dynamic_html": 0.05,
-    "email_generation": 0.05,
+    "dynamic_html": 0.04,
+    "email_generation": 0.04,
     "image_processing": 0.3,
-    "video_processing": 0.8,
-    "image_recognition": 0.6,
-    "k_nearest_neighbours": 0.3,
-    "arithmetic": 0.2,
-    "merge_sort": 0.2,
-    "gradient_descent": 0.4,
-    "dna_visualisation": 0.4,
+    "video_processing": 2.2,
+    "image_recognition": 1.35,
+    "k_nearest_neighbours": 0.45,
+    "arithmetic": 0.5,
+    "merge_sort": 0.35,
+    "gradient_descent": 0.55,
+    "dna_visualisation": 0.25,
 }
-GENERATE_WORK = 1.2
+GENERATE_WORK = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,12 +43,12 @@ _STYLE = {
 
 
 def speed(pairs: Sequence[Pair]) -> str:
-    """Distribution of on/off of each call's completion time: all, those lent to, those harvested from."""
+    """Distribution of on/off of each call's completion time: all, those lent to, those in donors."""
     calls = [both for pair in pairs for both in pair.answered()]
     kinds = (
         ("all calls", _TEXT, 2.2, calls),
         ("accelerated", LENT, 1.8, [both for both in calls if accelerated(both[1])]),
-        ("harvested from, not accelerated", TAKEN, 1.8, [both for both in calls if donor(both[1])]),
+        ("in donors, not accelerated", TAKEN, 1.8, [both for both in calls if donor(both[1])]),
     )
     with _figure("speed", 6.0, 3.6) as (figure, holder):
         axes = figure.subplots()
@@ -142,7 +142,7 @@ def timeline(pair: Pair, seconds: float) -> str:
             beside = lent.twinx()
             beside.step(at, memory, where="post", color=MEMORY, lw=1.2)
             beside.set_ylabel("MiB lent", color=MEMORY)
-            beside.set_ylim(bottom=0)
+            beside.set_ylim(0, max(64.0, 1.1 * memory.max()))
             beside.grid(visible=False)
             beside.spines["top"].set_visible(False)
         lent.set_ylim(bottom=0)
@@ -159,7 +159,7 @@ def arrivals(pair: Pair) -> str:
         axes = figure.subplots()
         kinds = (
             ("left as it is", OFF, lambda call: not accelerated(call) and not donor(call)),
-            ("harvested from", TAKEN, donor),
+            ("in a donor", TAKEN, donor),
             ("accelerated", LENT, accelerated),
         )
         for label, colour, test in kinds:

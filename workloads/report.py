@@ -78,7 +78,7 @@ def headlines(figures: dict[str, float | None], intervals: dict[str, dict[str, f
     """The large numbers on top of the page."""
 
     def between(key: str, percent: bool) -> str:
-        bounds = [intervals[key][bound] for bound in ("low", "high")]
+        bounds = [intervals[key][bound] for bound in (("high", "low") if percent else ("low", "high"))]
         if any(map(_missing, bounds)):
             return "no interval"
         return "95 %: " + " to ".join(_change(bound) if percent else f"{bound:.2f}x" for bound in bounds)
@@ -89,7 +89,7 @@ def headlines(figures: dict[str, float | None], intervals: dict[str, dict[str, f
         Headline(_change(p99), "P99 completion time", between("p99_reduction", True), _sign(p99)),
         Headline(
             "-" if _missing(slowdown) else f"{slowdown:.2f}x",
-            "P99 of those harvested from",
+            "P99 of the donors' calls",
             between("donor_p99_slowdown", False),
             None if _missing(slowdown) else slowdown <= 1.1,
         ),
@@ -131,7 +131,7 @@ def _number(value: float | None) -> str:
 
 def _interval(document: dict[str, Any], key: str) -> str:
     bounds = document["samples"]["intervals"].get(key)
-    return f"{_number(bounds['low'])} to {_number(bounds['high'])}" if bounds else ""
+    return f"{_number(bounds['low'])} to {_number(bounds['high'])}" if bounds and not _missing(bounds["low"]) else ""
 
 
 def _ms(value: float) -> str:

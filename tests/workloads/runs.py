@@ -15,11 +15,11 @@ RESOURCES = {
 }
 
 
-def use(*, min_cpu: int = 500, max_cpu: int = 500, min_memory: int = 256) -> dict:
+def use(*, min_cpu: int = 500, max_cpu: int = 500, min_memory: int = 256, lender: bool = False) -> dict:
     return {
         "own_cpu": 500, "min_cpu": min_cpu, "max_cpu": max_cpu, "own_memory": 256, "min_memory": min_memory,
         "max_memory": 256, "peak_cpu": 400, "peak_memory": 100,
-        "harvested": min_cpu < 500 or min_memory < 256, "accelerated": max_cpu > 500,
+        "harvested": min_cpu < 500 or min_memory < 256, "accelerated": max_cpu > 500, "lender": lender,
     }  # fmt: skip
 
 

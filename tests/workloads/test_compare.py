@@ -41,6 +41,13 @@ def test_a_donor_that_was_also_accelerated_is_none() -> None:
     assert math.isnan(figures(runs, 0, 0)[0]["donor_p99_slowdown"])
 
 
+def test_a_call_after_its_container_lent_is_a_donors_call() -> None:
+    runs = pair_of_runs(speed=1.0, donor_slowdown=1.5)
+    for call in runs[1].invocations:
+        call.use = use(lender=call.action == "faasrm/arithmetic")
+    assert figures(runs, 0, 0)[0]["donor_p99_slowdown"] == pytest.approx(1.5, abs=0.001)
+
+
 def test_a_call_that_failed_in_either_run_is_no_speed_up_and_is_shown() -> None:
     runs = pair_of_runs()
     before = figures(runs, 0, 0)[0]["mean_reduction"]

@@ -23,8 +23,9 @@ DEFINITIONS = {
     "mean_reduction": "1 - mean(on) / mean(off) of the completion time of the calls answered in both runs of a pair; "
     "median over the pairs. Completion time runs from the moment a call is due to its answer.",
     "p99_reduction": "The same with the 99th percentile.",
-    "donor_p99_slowdown": "P99(on) / P99(off) over the calls that the manager harvested from and did not accelerate, "
-    "each divided by the median of its function with the manager off; the calls of all pairs pooled.",
+    "donor_p99_slowdown": "P99(on) / P99(off) over the calls in containers that the manager had harvested from, while "
+    "they ran or were idle before, and that it did not give more CPU than their own. Each is divided by the median of "
+    "its function with the manager off; the calls of all pairs are pooled.",
     "oom_kills": "Calls that died of memory while their container had less than its own; all runs.",
     "conservation_violations": "Moments in the journals of all runs at which more was given out than owned.",
     "generate_ttft_ms": "Time to the first token of the LLM function as it reports it; median of warm calls, manager on.",
@@ -88,8 +89,11 @@ def harvested(call: Invocation) -> bool:
 
 
 def donor(call: Invocation) -> bool:
-    """It was harvested from and never had more CPU than its own: nothing made up for what was taken."""
-    return harvested(call) and call.use["max_cpu"] <= call.use["own_cpu"]
+    """Its container has lent something, in the call or idle before it, and nothing made up for that.
+
+    That is: the call itself never had more CPU than its own.
+    """
+    return bool(call.use and (call.use["lender"] or harvested(call)) and call.use["max_cpu"] <= call.use["own_cpu"])
 
 
 def accelerated(call: Invocation) -> bool:

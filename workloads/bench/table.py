@@ -40,7 +40,11 @@ def summary(
     for key, value in figures.items():
         interval = intervals.get(key)
         figure_table.add_row(
-            key, number(value), f"95 %: {number(interval.low)} to {number(interval.high)}" if interval else ""
+            key,
+            number(value),
+            f"95 %: {number(interval.low)} to {number(interval.high)}"
+            if interval and not math.isnan(interval.low)
+            else "",
         )
     console.print(figure_table)
 

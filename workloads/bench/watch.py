@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any, Self
 
 import psutil
 
-from rm_agent.journal import activations
+from rm_agent.journal import activations, history
 from workloads.platform import Platform, PlatformError
 from workloads.replay import Invocation
 
@@ -56,11 +57,31 @@ def _totals(state: dict[str, Any]) -> list[float]:
 
 
 def attach(invocations: Sequence[Invocation], journal: Path) -> None:
-    """Give each invocation what the manager's journal tells about its activation."""
+    """Give each invocation what the manager's journal tells about its activation.
+
+    ``lender`` is whether its container had lent something of its own, be it while idle, before the call ended.
+    """
     keys = (
         "own_cpu", "min_cpu", "max_cpu", "own_memory", "min_memory", "max_memory", "peak_cpu", "peak_memory",
         "harvested", "accelerated",
     )  # fmt: skip
-    uses = {use.activation: {key: getattr(use, key) for key in keys} for use in activations(journal)}
+    found = {use.activation: use for use in activations(journal)}
+    first_loans = {
+        container: _first_loan(journal, container) for container in {use.container for use in found.values()}
+    }
     for call in invocations:
-        call.use = uses.get(call.activation)
+        use = found.get(call.activation or "")
+        if use is not None:
+            call.use = {key: getattr(use, key) for key in keys}
+            call.use["lender"] = first_loans[use.container] < use.end_s
+
+
+def _first_loan(journal: Path, container: str) -> float:
+    """When ``container`` was first cut below its own, in seconds since the epoch; infinity for never."""
+    own: dict[str, int] = {}
+    for step in reversed(history(journal, container, limit=1_000_000)):
+        if step.kind == "own":
+            own[step.resource] = step.after
+        elif step.kind == "resize" and step.after < own.get(step.resource, 0):
+            return step.time_s
+    return math.inf
