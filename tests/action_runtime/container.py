@@ -53,11 +53,13 @@ class Container:
         self.work = folder / "action"
         self.socket = folder / "s"
         self._logs = [folder / "stdout", folder / "stderr"]
-        base = {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8", "__OW_API_HOST": "http://localhost:3233"}
+        home = {"HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8"}
+        base = {"PATH": os.environ["PATH"], **home, "__OW_API_HOST": "http://localhost:3233"}
+        options = ["--listen", f"unix:{self.socket}", "--work", str(self.work)]
         ready, told = os.pipe()
         with open(self._logs[0], "wb") as stdout, open(self._logs[1], "wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "action_runtime", "--listen", f"unix:{self.socket}", "--ready-fd", str(told), "--work", str(self.work)],
+                [sys.executable, "-m", "action_runtime", *options, "--ready-fd", str(told)],
                 env={**base, **env},
                 pass_fds=[told],
                 stdin=subprocess.DEVNULL,
@@ -84,7 +86,8 @@ class Container:
     def init(self, code: str | bytes, **value: Any) -> tuple[int, Any]:
         """Source text, or the bytes of a binary."""
         text = code if isinstance(code, str) else base64.b64encode(code).decode()
-        return self.client.post("/init", {"value": {"name": "act", "main": "main", "code": text, "binary": isinstance(code, bytes), **value}})
+        action = {"name": "act", "main": "main", "code": text, "binary": isinstance(code, bytes)}
+        return self.client.post("/init", {"value": {**action, **value}})
 
     def run(self, value: Any = None, **context: Any) -> tuple[int, Any]:
         return self.client.post("/run", {"value": {} if value is None else value, **context})

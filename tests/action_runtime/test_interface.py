@@ -33,6 +33,23 @@ def test_init_then_runs(container: Container) -> None:
     assert container.stderr == SENTINEL * 2
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "body"),
+    [
+        ("GET", "/init", 400, b'{"error":"Error unmarshaling request: unexpected end of JSON input"}\n'),
+        ("GET", "/run", 500, b'{"error":"no action defined yet"}\n'),
+        ("GET", "/", 200, b""),
+        ("HEAD", "/run", 500, b""),
+        ("POST", "/nothing", 200, b""),
+        ("POST", "/init?again=1", 400, b'{"error":"Error unmarshaling request: unexpected end of JSON input"}\n'),
+    ],
+)
+def test_other_methods_and_paths(container: Container, method: str, path: str, status: int, body: bytes) -> None:
+    answered, _, content = container.client.exchange(method, path)
+    assert (answered, content) == (status, body)
+    assert (container.stdout, container.stderr) == ("", "")
+
+
 def test_answers_always_state_their_length(container: Container) -> None:
     for method, path, body in [("GET", "/", None), ("POST", "/init", b"{}"), ("POST", "/run", b"{}"), ("POST", "/other", b"{}")]:
         _, headers, content = container.client.exchange(method, path, body)

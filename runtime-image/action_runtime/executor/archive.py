@@ -65,7 +65,7 @@ def _check(entry: zipfile.ZipInfo) -> None:
         raise ArchiveError(f"The zip file has an entry outside its folder: {entry.filename!r}.")
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind == stat.S_IFLNK:
-        raise ArchiveError(f"The zip file has a symbolic link: {entry.filename!r}. Zip the files themselves (zip -r follows links).")
+        raise ArchiveError(f"The zip file has a symbolic link: {entry.filename!r}. Zip the file it points to (zip -r does).")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise ArchiveError(f"The zip file has an entry that is neither file nor folder: {entry.filename!r}.")
 

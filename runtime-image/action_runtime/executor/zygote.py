@@ -16,7 +16,10 @@ class ZygoteEnded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Zygote:
-    """The proxy's end; its methods raise ZygoteEnded when the zygote is gone. ``control`` becomes readable when an executor, or the zygote itself, has ended."""
+    """The proxy's end. Its methods raise ZygoteEnded when the zygote is gone.
+
+    ``control`` becomes readable when an executor, or the zygote itself, has ended.
+    """
 
     control: socket.socket
     pid: int

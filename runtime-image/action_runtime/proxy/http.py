@@ -85,18 +85,18 @@ class Connection:
         except OSError:
             self._close()
             return
-        if data:
-            self._protocol.receive_data(data)
-        else:
+        if not data:
             self._input_ended = True
             self._watch()
+        elif not self._last_response:
+            self._protocol.receive_data(data)
         if self._serving:
             # It may have closed only its half: the answer is still sent.
             if len(self._protocol.trailing_data[0]) > _MAX_AHEAD_BYTES:
                 self._close()
             return
         if not data:
-            self._protocol.receive_data(b"")
+            self._protocol.receive_data(data)
         self._parse()
 
     def _parse(self) -> None:
