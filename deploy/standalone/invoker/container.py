@@ -29,7 +29,7 @@ class Container(Protocol):
         """Give it an action's own resources: from now on they may be changed by others, but not from here."""
         ...
 
-    def hurry(self, cpu_millis: int) -> None:
+    def hurry(self) -> None:
         """An action waits for a container that is still starting in the background."""
         ...
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import select
 import shutil
 import signal
 from pathlib import Path
 
-from deploy.standalone.invoker.process import PID
+from deploy.standalone.invoker.process import KILL_TIMEOUT_S, PID
 from rm_agent.cgroup import CgroupDriver
 
 _CONTAINER = re.compile(r"wsk0_\d+_\w*")
@@ -55,11 +56,18 @@ def clear(run_dir: Path, driver: CgroupDriver | None, parent: str | None) -> int
 
 
 def _kill_session(folder: Path) -> None:
-    """Kill the process group noted in the folder, if that number still belongs to the container."""
+    """Kill the process group noted in the folder, if that number still belongs to the container, and wait for it."""
     try:
         pid = int((folder / PID).read_text())
+        process = os.pidfd_open(pid)
+    except (OSError, ValueError):
+        return
+    try:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         if f"OWL_CONTAINER={folder.name}".encode() in environment:
             os.killpg(pid, signal.SIGKILL)
-    except (OSError, ValueError):
+            select.select([process], [], [], KILL_TIMEOUT_S)
+    except OSError:  # it is gone already
         pass
+    finally:
+        os.close(process)

@@ -134,11 +134,11 @@ class ProcessContainer:
             self._cgroup.set_cpu(cpu_millis)
             self._cgroup.set_memory(memory_mib)
 
-    def hurry(self, cpu_millis: int) -> None:
+    def hurry(self) -> None:
         """Somebody waits for it: let it start like an action that runs."""
         if self._cgroup is not None:
             with contextlib.suppress(CgroupError):  # when it is gone, that shows elsewhere
-                self._cgroup.set_cpu_weight(max(cpu_millis, 1000) * 1024 // 1000)
+                self._cgroup.set_cpu_weight(1024)
 
     def pause(self) -> None:
         if self._cgroup is not None:

@@ -11,27 +11,36 @@ from deploy.standalone.invoker.conversation import Conversation
 from deploy.standalone.invoker.http import Response
 from deploy.standalone.invoker.logs import ActivationLog
 from deploy.standalone.invoker.pool import State
+from deploy.standalone.invoker.responses import Verdict
 
 
 class Owner(Protocol):
     """Whoever decides what follows from what a container does."""
 
-    def _started(self, slot: Slot) -> None: ...
+    def started(self, slot: Slot) -> None: ...
 
-    def _answered(self, slot: Slot, response: Response) -> None: ...
+    def failed(self, slot: Slot, verdict: Verdict) -> None:
+        """It is no good; ``verdict`` is for the call it may have."""
+        ...
 
-    def _logged(self, slot: Slot) -> None: ...
+    def answered(self, slot: Slot, response: Response) -> None: ...
 
-    def _hung_up(self, slot: Slot) -> None: ...
+    def logged(self, slot: Slot) -> None: ...
 
-    def _exited(self, slot: Slot) -> None: ...
+    def hung_up(self, slot: Slot) -> None: ...
+
+    def exited(self, slot: Slot) -> None: ...
+
+    def overdue(self, slot: Slot) -> None:
+        """The time it was armed for has come."""
+        ...
 
 
 class Slot:
     """Plain state, guarded by the owner's lock; what it hears from its conversation it passes on."""
 
     def __init__(self, owner: Owner, name: str, key: Hashable | None, memory_mib: int) -> None:
-        self._owner = owner
+        self.owner = owner
         self.name = name
         self.key = key
         self.memory_mib = memory_mib
@@ -47,16 +56,16 @@ class Slot:
         self.timer = float("inf")  # when the loop looks at it next: at ``due`` or earlier
 
     def started(self) -> None:
-        self._owner._started(self)
+        self.owner.started(self)
 
     def answered(self, response: Response) -> None:
-        self._owner._answered(self, response)
+        self.owner.answered(self, response)
 
     def logged(self) -> None:
-        self._owner._logged(self)
+        self.owner.logged(self)
 
     def hung_up(self) -> None:
-        self._owner._hung_up(self)
+        self.owner.hung_up(self)
 
     def exited(self) -> None:
-        self._owner._exited(self)
+        self.owner.exited(self)
