@@ -54,7 +54,7 @@ when the Rabbit actually took a watch out
 of its waistcoat pocket and looked at it and
 then hurried on Alice started to her feet""".splitlines()
 
-# Codons per thousand in the genes of Escherichia coli K-12, rounded (Kazusa codon usage database); TAA ends a gene.
+# Approximate codons per thousand in the genes of Escherichia coli K-12; TAA ends a gene.
 CODON_USAGE = (
     "TTT22 TTC17 TTA14 TTG14 TCT8 TCC9 TCA7 TCG9 TAT16 TAC12 TGT5 TGC6 TGG15 CTT11 CTC11 CTA4 CTG53 CCT7 CCC6 CCA8 "
     "CCG23 CAT13 CAC10 CAA15 CAG29 CGT21 CGC22 CGA4 CGG5 ATT30 ATC25 ATA4 ATG28 ACT9 ACC23 ACA7 ACG14 AAT18 AAC22 "
@@ -81,8 +81,8 @@ def prepare(cache: Path, progress: Progress | None = None) -> Path:
     """Makes the input files below ``cache`` if they are not there yet, and returns their folder.
 
     The folder appears at once and complete, also when several processes prepare it together. ``progress`` is called
-    with (steps done, steps in all, what is made next). Takes about ten seconds and 15 MB. Raises InputsError when a
-    package is missing or the disk refuses.
+    before each step with (steps done, steps in all, what is made next). Takes about ten seconds and 17 MB. Raises
+    InputsError when a package is missing or the disk refuses.
     """
     target = folder(cache)
     if target.is_dir():
@@ -118,7 +118,6 @@ def _make_all(made: Path, progress: Progress) -> None:
     for done, (what, make) in enumerate(steps):
         progress(done, len(steps), what)
         make(made)
-    progress(len(steps), len(steps), "inputs")
 
 
 def _make_photos(made: Path) -> None:

@@ -15,7 +15,12 @@ import yaml
 from workloads.functions.catalog import CATALOG, MANIFEST, PACKAGE, sample_params, warm_params
 from workloads.inputs import GENOMES, PAGES, PHOTOS, VIDEOS, InputsError, prepare
 
-FILES = {"image_processing": "image", "video_processing": "video", "image_recognition": "image", "dna_visualisation": "sequence"}
+FILES = {
+    "image_processing": "image",
+    "video_processing": "video",
+    "image_recognition": "image",
+    "dna_visualisation": "sequence",
+}
 
 
 def test_the_manifest_equals_the_catalogue():
