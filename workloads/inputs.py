@@ -2,7 +2,7 @@
 
 They are made once per machine from what the installed packages carry, and shared by all containers by reference:
 
-- photos: scikit-learn's two sample photos (Creative Commons Attribution) at several sizes;
+- photos: scikit-learn's two sample photos at several sizes (CC BY 2.0: china by danielbuechele, flower by vultilion);
 - clips: slow pans over these photos with sensor noise, encoded by imageio-ffmpeg's ffmpeg;
 - pages: the opening of "Alice's Adventures in Wonderland" (1865, public domain), typeset with Pillow; beside each
   page lies its text;
