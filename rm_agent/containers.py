@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
-from rm_agent.cgroup import Usage
+from rm_agent.cgroup import Cgroup, Usage
 from rm_agent.harvest import Allocation
 from rm_agent.journal import ActivationUse
 from rm_agent.policy import MIB
@@ -32,6 +32,7 @@ class Running:
     """A call under way."""
 
     activation: str
+    initialising: bool  # the action's code is being loaded; no call yet
     started: float  # monotonic seconds
     started_wall: float
     low: Allocation
@@ -48,10 +49,10 @@ class Running:
 class Container:
     """Thread-safe by its own lock, which is never held while anything else is waited for."""
 
-    def __init__(self, name: str, path: str, identity: str, own: Allocation, now: float) -> None:
-        self.name = name
-        self.path = path
-        self.identity = identity
+    def __init__(self, group: Cgroup, own: Allocation, now: float) -> None:
+        self.group = group
+        self.name = name = group.name
+        self.path = group.path
         self.own = own
         self.action = action_of(name)
         self.reports = False
@@ -72,7 +73,7 @@ class Container:
         with self.lock:
             return bool(self.calls) or now - self.busy_at < 3 * WINDOW_S
 
-    def start(self, activation: str, alone: bool, has: Allocation, now: float, wall: float) -> None:
+    def start(self, activation: str, initialising: bool, alone: bool, has: Allocation, now: float, wall: float) -> None:
         """A call starts; ``alone`` when the runtime says it is the only one, which ends those whose end was lost."""
         with self.lock:
             if alone:
@@ -80,7 +81,7 @@ class Container:
             self.stamp += 1
             self.recent.clear()
             self.throttled = False
-            self.calls[activation] = Running(activation, now, wall, has, has)
+            self.calls[activation] = Running(activation, initialising, now, wall, has, has)
 
     def end(self, activation: str, none_left: bool, now: float) -> Running | None:
         with self.lock:
@@ -140,7 +141,7 @@ class Container:
             if self.reports:
                 return None
             if not self.calls and now - self.busy_at < WINDOW_S:
-                self.calls[""] = Running("", now, wall, has, has, [self.cpu])
+                self.calls[""] = Running("", False, now, wall, has, has, [self.cpu])
                 self.stamp += 1
             elif self.calls and now - self.busy_at > QUIET_S:
                 self.stamp += 1

@@ -17,7 +17,7 @@ from typing import Any
 
 from rm_agent.actuators import Actuator, ActuatorError, ContainerGone
 from rm_agent.cgroup import CgroupDriver, CgroupError, CgroupNotFound
-from rm_agent.containers import Container, finished, learn_from, use_of
+from rm_agent.containers import Container, Running, finished, learn_from, use_of
 from rm_agent.harvest import Allocation, Offer
 from rm_agent.journal import ActivationUse, Journal
 from rm_agent.market import Market
@@ -106,7 +106,8 @@ class Manager:
 
     def _starts(self, container: Container, report: Report, received: float) -> None:
         name = container.name
-        container.start(report.activation, report.inflight <= 1, self._has(name), received, time.time())
+        initialising = report.phase == "init"
+        container.start(report.activation, initialising, report.inflight <= 1, self._has(name), received, time.time())
         view = self._view(container, received)
         target = self._decide(view)
         lent = view.allocation.cpu_millis < target.keep.cpu_millis
@@ -115,17 +116,17 @@ class Manager:
             self.restore_s.append(time.monotonic() - received)
         if view.allocation.memory_mib < target.keep.memory_mib:
             self.wake.set()
-        if report.phase == "init":
+        if initialising:
             self._follow_platform(container, received)
         try:
-            container.rebase(self._driver.open(container.path).usage())
+            container.rebase(container.group.usage())
         except CgroupError:
             return  # the safeguard meets the same error and acts on it
         self._borrow(name, "cpu_millis", target, received)
 
     def _ends(self, container: Container, report: Report) -> None:
         try:
-            usage = self._driver.open(container.path).usage()
+            usage = container.group.usage()
             container.sample(usage, self._has(container.name).cpu_millis, shortest_s=0.0)
         except CgroupError:
             pass  # it may be gone with the call
@@ -133,10 +134,10 @@ class Manager:
         run = container.end(report.activation, report.inflight == 0, now)
         if not container.calls and "cpu_millis" in self._markets:
             self._markets["cpu_millis"].release(container.name, 0, "its call has ended")
-        if run is not None and report.phase == "run":
+        if run is not None and not run.initialising:
             self._completed(container, run, now)
 
-    def _completed(self, container: Container, run: Any, now: float) -> None:
+    def _completed(self, container: Container, run: Running, now: float) -> None:
         call = finished(run, now)
         self.counts["calls"] += 1
         with self._lock:
@@ -155,7 +156,7 @@ class Manager:
                 if now - container.sampled_at < (LAZY_DONOR_S if harvested else LAZY_S):
                     continue
             try:
-                usage = self._driver.open(container.path).usage()
+                usage = container.group.usage()
             except CgroupNotFound:
                 self._vanished(container)
                 continue
@@ -357,7 +358,8 @@ class Manager:
             try:
                 own = self._actuator.read(path)
                 identity = self._actuator.identity(path)
-            except ActuatorError:
+                group = self._driver.open(path)
+            except (ActuatorError, CgroupNotFound):
                 return None
             unset = any(getattr(own, resource) == 0 for resource in self._actuator.resources)
             if unset and now - self._pending.setdefault(name, now) < SETTLING_S and not insist:
@@ -365,7 +367,7 @@ class Manager:
             if name in self._leaving:
                 return None  # one of that name has just gone, and what it lent is not back yet
             own = self._journal.take_charge(path, identity, own)
-            container = Container(name, path, identity, own, now)
+            container = Container(group, own, now)
             for resource, market in self._markets.items():
                 market.add(name, path, getattr(own, resource))
             self.containers[name] = container
@@ -459,6 +461,7 @@ class Manager:
         with container.lock:
             usage = container.last
             started = min((run.started for run in container.calls.values()), default=now)
+            initialising = any(run.initialising for run in container.calls.values())
             recent = max(container.recent, default=0)
         return ContainerView(
             name=container.name,
@@ -466,6 +469,7 @@ class Manager:
             own=container.own,
             allocation=self._has(container.name),
             running=running,
+            initialising=initialising,
             reports=container.reports,
             running_s=now - started,
             idle_s=0.0 if running else now - max(container.ended, container.busy_at),

@@ -26,6 +26,7 @@ class ContainerView:
     own: Allocation
     allocation: Allocation
     running: bool
+    initialising: bool  # running its action's initialisation, of which the profile says nothing
     reports: bool  # its runtime reports starts and ends of calls
     running_s: float  # since the running call started
     idle_s: float  # since the last call ended, or since it was last busy
@@ -116,6 +117,8 @@ class HarvestPolicy:
                 return own, own, "it does not report its calls and its action is not known yet"
             keep = max(self.floor_cpu, round(HEADROOM * profile.cpu_peak))
             return min(own, keep), own, f"idle by its use, keeps {HEADROOM} x the peak of its action"
+        if container.initialising:
+            return own, own, "loads its action"
         if profile.calls == 0 and container.running_s < self.recalibration_s:
             return own, own, "first call of its action, run at its own allocation"
         want, why = self._wanted_cpu(container)

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rm_agent.actuators.cgroup import CgroupActuator, DryActuator
-from rm_agent.cgroup import detect
+from rm_agent.cgroup import CgroupDriver, detect
+from rm_agent.cgroup.detect import MOUNT
+from rm_agent.cgroup.v1 import CgroupDriverV1
+from rm_agent.cgroup.v2 import CgroupDriverV2
 from rm_agent.guardian import Guardian
 from rm_agent.http import HttpServer, application
 from rm_agent.journal import Journal, activations
@@ -50,17 +53,19 @@ class Settings:
 
 class Service:
     """Takes every resource it needs, or none: raises :class:`CannotServe`, ``JournalError``, ``SocketInUse`` or
-    ``PortInUse``. :meth:`run` serves until SIGTERM or SIGINT and leaves every container with its own allocation.
+    ``PortInUse``, and ``ValueError`` for a root that is no path of a group. :meth:`run` serves until SIGTERM or SIGINT and leaves every container with its own allocation.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        driver = detect()
-        if driver is None or (os.geteuid() != 0 and not settings.dry):
+        driver = detect() or (_readable() if settings.dry else None)
+        if driver is None:
             raise CannotServe(
                 "containers cannot be resized here: rm-agent needs root and writable control groups"
-                " (cpu, cpuacct, memory, freezer and pids in version 1; cpu, memory and pids in version 2)"
+                " (cpu, cpuacct, memory, freezer and pids in version 1; cpu, memory and pids in version 2);"
+                " --dry-run needs neither"
             )
+        driver.children(settings.cgroup_root)  # refuses what is no path of a group
         actuator = DryActuator(driver) if settings.dry else CgroupActuator(driver)
         self._driver = driver
         self._actuator = actuator
@@ -181,3 +186,10 @@ class Service:
         for undo in reversed(self._undo):
             undo()
         self._undo.clear()
+
+
+def _readable() -> CgroupDriver | None:
+    """The mounted control groups, whether or not they may be written."""
+    if (MOUNT / "cgroup.controllers").exists():
+        return CgroupDriverV2(MOUNT)
+    return CgroupDriverV1(MOUNT) if (MOUNT / "cpu").is_dir() and (MOUNT / "memory").is_dir() else None

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from rm_agent.actuators import ActuatorError, ContainerGone
-from rm_agent.cgroup import CgroupDriver, CgroupError, CgroupNotFound
+from rm_agent.cgroup import Cgroup, CgroupDriver, CgroupError, CgroupNotFound
 from rm_agent.harvest import Allocation
 
 
@@ -18,24 +18,27 @@ class CgroupActuator:
 
     def __init__(self, driver: CgroupDriver) -> None:
         self._driver = driver
+        self._groups: dict[str, Cgroup] = {}
 
     def read(self, path: str) -> Allocation:
         try:
-            group = self._driver.open(path)
+            group = self._group(path)
             return Allocation(cpu_millis=group.get_cpu() or 0, memory_mib=group.get_memory() or 0)
         except CgroupNotFound:
+            self._groups.pop(path, None)
             raise ContainerGone(path) from None
         except CgroupError as error:
             raise ActuatorError(str(error)) from None
 
     def apply(self, path: str, resource: str, amount: int) -> None:
         try:
-            group = self._driver.open(path)
+            group = self._group(path)
             if resource == "cpu_millis":
                 group.set_cpu(amount)
             else:
                 group.set_memory(amount)
         except CgroupNotFound:
+            self._groups.pop(path, None)
             raise ContainerGone(path) from None
         except CgroupError as error:
             raise ActuatorError(str(error)) from None
@@ -46,6 +49,13 @@ class CgroupActuator:
             return f"{_boot()}:{self._driver.open(path).folders[0].stat().st_ino}"
         except (CgroupNotFound, FileNotFoundError):
             raise ContainerGone(path) from None
+
+    def _group(self, path: str) -> Cgroup:
+        # Opening looks at every folder of the group, which costs more than the write itself.
+        group = self._groups.get(path)
+        if group is None:
+            group = self._groups[path] = self._driver.open(path)
+        return group
 
 
 class DryActuator(CgroupActuator):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -58,9 +57,3 @@ def test_no_agent_and_no_journal_are_said_in_words(tmp_path: Path) -> None:
     assert code == 1 and "no agent answers on port 1" in text
     code, text = run("audit", "--journal", str(tmp_path / "none"))
     assert code == 1 and "there is no journal" in text
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may resize containers")
-def test_without_root_the_service_says_what_it_needs(tmp_path: Path) -> None:
-    code, text = run("serve", OWL_HOME=str(tmp_path))
-    assert code == 1 and "needs root" in text

@@ -19,6 +19,7 @@ IDLE = ContainerView(
     own=OWN,
     allocation=OWN,
     running=False,
+    initialising=False,
     reports=True,
     running_s=0.0,
     idle_s=5.0,
@@ -70,6 +71,10 @@ def test_a_running_call_lends_what_its_action_never_uses() -> None:
     assert decide(replace(RUNNING, profile=profile(*[call(200)] * 3))).keep.cpu_millis == 250
     assert decide(replace(RUNNING, profile=profile(*[call(200)] * 2))).keep.cpu_millis == 500
     assert decide(replace(RUNNING, profile=profile(*[call(460)] * 3))).keep.cpu_millis == 500
+
+
+def test_initialisation_keeps_its_own() -> None:
+    assert decide(replace(RUNNING, initialising=True, profile=profile(*[call(200)] * 3))).keep.cpu_millis == 500
 
 
 def test_an_action_the_safeguard_had_to_restore_is_spared() -> None:
@@ -129,6 +134,7 @@ views = st.builds(
     own=st.builds(Allocation, amounts, amounts),
     allocation=st.builds(Allocation, amounts, amounts),
     running=st.booleans(),
+    initialising=st.booleans(),
     reports=st.booleans(),
     running_s=st.floats(0, 1e4),
     idle_s=st.floats(0, 1e4),

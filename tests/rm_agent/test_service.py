@@ -308,6 +308,18 @@ def test_a_second_agent_is_refused_in_words(node: Node, agent: Starter, tmp_path
     assert service.answers()
 
 
+def test_a_root_that_is_no_group_is_refused_in_words(tmp_path: Path) -> None:
+    assert "is no path of a control group" in refuse(tmp_path, "--cgroup-root", "../..")
+
+
+def test_without_root_the_service_says_what_it_needs() -> None:
+    # Everything is imported first, since another user may not be allowed to read this user's files.
+    code = "import os, rm_agent.service; from rm_agent.cli import main; os.setuid(65534); main(['serve'])"
+    environment = {**os.environ, "OWL_HOME": "/nonexistent"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1 and "needs root" in done.stderr and "Traceback" not in done.stderr
+
+
 def sessions(journal: Path) -> list[str]:
     import sqlite3
 
