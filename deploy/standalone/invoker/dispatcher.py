@@ -282,6 +282,9 @@ class Dispatcher:
                 output = slot.conversation.tail.decode(errors="replace").strip()
                 reason = output.splitlines()[-1] if output else "it exited without a word"
                 log.error("container %s did not start: %s", slot.name, reason)
+                if slot.call is not None and slot.call.attempts + 1 < MAX_ATTEMPTS:
+                    self._reschedule(slot, slot.call)
+                    return
                 self.failed(slot, internal_error(f"The action's container did not start: {reason}"))
             elif slot.call is not None and slot.call.verdict is not None:
                 self._finish(slot, lost=True)

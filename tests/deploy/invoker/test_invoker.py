@@ -38,7 +38,9 @@ def text(line: str) -> str:
 def pid_of(run_dir: Path) -> int:
     """The only container's process."""
     (file,) = run_dir.glob("wsk0_*/pid")
-    return int(file.read_text())
+    while not (digits := file.read_text()):
+        pass
+    return int(digits)
 
 
 def test_the_first_call_initialises_the_second_is_warm(make_invoker, invocation) -> None:
@@ -186,6 +188,24 @@ def test_a_killed_container_ends_its_call_and_nothing_else(make_invoker, invocat
     assert outcome.status is Status.DEVELOPER_ERROR
     assert "exited unexpectedly" in outcome.result["error"]
     assert invoker.submit(invocation(SLEEP, {"s": 0})).result(20).result == {"slept": True}
+
+
+def test_a_container_that_dies_while_it_starts_is_replaced(make_invoker, invocation, run_dir: Path, eventually) -> None:
+    invoker = make_invoker(stem_cells=0)
+    call = invoker.submit(invocation(COUNT))
+    eventually(lambda: list(run_dir.glob("wsk0_1_*/pid")))
+    os.kill(pid_of(run_dir), signal.SIGKILL)
+    outcome = call.result(20)
+    assert outcome.result == {"n": 1}
+    assert invoker.stats()["containersStarted"] == 2
+
+
+def test_a_runtime_that_cannot_start_is_told(make_invoker, invocation) -> None:
+    invoker = make_invoker(stem_cells=0, container_env={"PYTHONHOME": "/nowhere"})
+    outcome = invoker.submit(invocation(COUNT)).result(20)
+    assert outcome.status is Status.INTERNAL_ERROR
+    assert outcome.result["error"].startswith("The action's container did not start: ")
+    assert invoker.stats()["containersStarted"] == 3
 
 
 def test_a_container_that_dies_idle_is_replaced(make_invoker, invocation, run_dir: Path, eventually) -> None:
