@@ -51,15 +51,37 @@ class _VariableType(click.ParamType):
 @click.option("--fires-per-minute", type=_POSITIVE, default=60, show_default=True, help="Per user.")
 @click.option("--concurrent-invocations", type=_POSITIVE, default=30, show_default=True, help="Per user.")
 @click.option("--user-memory", "user_memory_mib", type=_POSITIVE, help="MiB for all containers together.")
-@click.option("--max-action-memory", "max_action_memory_mib", type=click.IntRange(min=128), default=512, show_default=True, help="MiB.")
+@click.option(
+    "--max-action-memory",
+    "max_action_memory_mib",
+    type=click.IntRange(min=128),
+    default=512,
+    show_default=True,
+    help="MiB.",
+)
 @click.option("--max-action-timeout-ms", type=click.IntRange(min=100), default=300_000, show_default=True)
-@click.option("--default-cpu", "default_cpu_millis", type=_POSITIVE, default=1000, show_default=True, help="Millicores of an action that names none.")
-@click.option("--stem-cells", type=click.IntRange(min=0), default=2, show_default=True, help="Containers kept started for actions yet unknown.")
+@click.option(
+    "--default-cpu",
+    "default_cpu_millis",
+    type=_POSITIVE,
+    default=1000,
+    show_default=True,
+    help="Millicores of an action that names none.",
+)
+@click.option(
+    "--stem-cells",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Containers kept started for actions yet unknown.",
+)
 @click.option("--container-env", type=_VariableType(), multiple=True, help="Variable that every container gets.")
 @click.option("--node-socket", help="Socket to which containers report their activations.")
 @click.option("--cgroup", help="Parent control group of the containers.  [default: owl-PORT]")
 @click.option("--verbose", is_flag=True, help="One line on stderr for each request.")
-def serve(ephemeral: bool, data: Path | None, users: tuple[User, ...], container_env: tuple[tuple[str, str], ...], **options) -> None:
+def serve(
+    ephemeral: bool, data: Path | None, users: tuple[User, ...], container_env: tuple[tuple[str, str], ...], **options
+) -> None:
     """Run the embedded OpenWhisk in the foreground; SIGTERM or Ctrl-C ends it after what runs has finished.
 
     The users guest and whisk.system exist with the public keys of OpenWhisk standalone.

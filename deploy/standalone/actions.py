@@ -63,7 +63,7 @@ def _listed(action: Entity) -> dict[str, Any]:
 @blueprint.get("/namespaces/<namespace>/actions/")
 def list_all(namespace: str) -> Response:
     page_bounds()
-    return page("actions", platform().store.list("actions", own_namespace(namespace)), _listed)
+    return page("actions", platform().store.listing("actions", own_namespace(namespace)), _listed)
 
 
 @blueprint.get("/namespaces/<namespace>/actions/<package>/")
@@ -72,7 +72,7 @@ def list_package(namespace: str, package: str) -> Response:
     store = platform().store
     outer = resolve.package(store, user(), any_namespace(namespace), names.check(package))
     inner = resolve.bound(store, user(), outer)
-    return page("actions", store.list("actions", inner.namespace, inner.path), _listed)
+    return page("actions", store.listing("actions", inner.namespace, inner.path), _listed)
 
 
 @blueprint.get("/namespaces/<namespace>/actions/<name>")
@@ -123,7 +123,7 @@ def invoke(namespace: str, name: str, package: str = "") -> Response:
     payload = json_body(allowed=platform().settings.max_parameter_bytes, optional=True)
     platform().invocation_rate.check(user().name)
     target = resolve.action(platform().store, user(), any_namespace(namespace), path)
-    refuse_locked(target, payload)
+    _refuse_locked(target, payload)
     started = platform().start(Caller(user(), transaction_id()), target, payload)
     header = {"X-Openwhisk-Activation-Id": started.activation_id}
     record = platform().wait(started, timeout_s) if blocking else None
@@ -132,7 +132,7 @@ def invoke(namespace: str, name: str, package: str = "") -> Response:
     return answer(_invoked(record, only_result), _HTTP_STATUS[records.status_of(record)], header)
 
 
-def refuse_locked(target: Resolved, payload: dict[str, Any]) -> None:
+def _refuse_locked(target: Resolved, payload: dict[str, Any]) -> None:
     """400 when the caller sets what a ``final`` action has fixed."""
     if target.locked_keys() & payload.keys():
         raise ApiError(400, "Request defines parameters that are not allowed (e.g., reserved properties).")
@@ -177,7 +177,9 @@ class _Update:
         self._parameters = content.pairs(body, "parameters", settings)
         self._annotations = content.pairs(body, "annotations", settings) or []
         removed = body.get("delAnnotations")
-        self._removed = set(removed) if isinstance(removed, list) and all(isinstance(k, str) for k in removed) else set()
+        self._removed = (
+            set(removed) if isinstance(removed, list) and all(isinstance(k, str) for k in removed) else set()
+        )
         self._exec = content.executable(body, namespace, settings)
         self._body = body
         content.limits(body, _DEFAULT_LIMITS, settings)
@@ -197,9 +199,7 @@ class _Update:
         doc = {
             "annotations": self._merged_annotations(old, executable["kind"]),
             "exec": executable,
-            "limits": content.limits(
-                self._body, old.doc["limits"] if old else _DEFAULT_LIMITS, platform().settings
-            ),
+            "limits": content.limits(self._body, old.doc["limits"] if old else _DEFAULT_LIMITS, platform().settings),
             "name": name,
             "namespace": f"{namespace}/{package}" if package else namespace,
             "parameters": parameters,

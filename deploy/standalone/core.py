@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
 
 from deploy.standalone.auth import Users
 from deploy.standalone.invocations import Caller, Invocations, Started
@@ -30,9 +31,10 @@ class Platform:
         self.metrics = Metrics(invoker.stats, lambda: self.invocations.in_flight)
         self.draining = threading.Event()
 
-    def start(self, caller: Caller, target: Resolved, payload: dict) -> Started:
+    def start(self, caller: Caller, target: Resolved, payload: dict[str, Any]) -> Started:
+        started = self.invocations.start(caller, target, payload)
         self.metrics.activations.inc()
-        return self.invocations.start(caller, target, payload)
+        return started
 
     def wait(self, started: Started, timeout_s: float) -> Record | None:
         """The record of an invocation, None when it takes longer than ``timeout_s``."""

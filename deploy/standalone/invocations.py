@@ -31,6 +31,7 @@ class Caller:
 
     user: User
     transaction_id: str
+    received_ns: int = field(default_factory=time.time_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +137,15 @@ class Invocations:
         depth: int = 0,
     ) -> Record:
         """Run a sequence or conductor to its end, in the calling thread."""
-        start, received_ns, steps = records.now_ms(), time.time_ns(), _Steps()
+        start, steps = records.now_ms(), _Steps()
+        received_ns = caller.received_ns if cause is None else time.time_ns()
         conductor = target.action.doc["exec"]["kind"] != runtimes.SEQUENCE
         if conductor:
-            response = self._conduct(caller, target, payload, activation_id, steps, composition or _Composition(), depth)
+            response = self._conduct(
+                caller, target, payload, activation_id, steps, composition or _Composition(), depth
+            )
         else:
-            response = self._in_turn(caller, target, payload, activation_id, steps, depth)
+            response = self._in_turn(caller, target, payload, activation_id, steps, composition, depth)
         limits = target.action.doc["limits"]
         annotations: dict[str, Any] = {
             "topmost": cause is None,
@@ -187,7 +191,14 @@ class Invocations:
         return self._single(caller, target, payload, cause=cause).result()
 
     def _in_turn(
-        self, caller: Caller, target: Resolved, payload: Any, own_id: str, steps: _Steps, depth: int
+        self,
+        caller: Caller,
+        target: Resolved,
+        payload: Any,
+        own_id: str,
+        steps: _Steps,
+        composition: _Composition | None,
+        depth: int,
     ) -> dict[str, Any]:
         """Each component gets the result of the one before; the first failure ends the sequence."""
         # PUT refuses cycles, but a package bound anew can close one later.
@@ -199,7 +210,7 @@ class Invocations:
                 part = resolve.action(self._store, caller.user, *names.split(component, caller.user.name))
             except ApiError:
                 return records.response(Status.APPLICATION_ERROR, records.error(_COMPONENT_MISSING))
-            record = self._part(caller, part, response["result"], own_id, depth)
+            record = self._part(caller, part, response["result"], own_id, depth, composition)
             steps.add(record)
             response = record["response"]
             if not response["success"]:
@@ -301,9 +312,7 @@ def _outcome(done: Future[Outcome], invocation: Invocation) -> Outcome:
     if done.exception() is None:
         return done.result()
     now = records.now_ms()
-    return Outcome(
-        Status.INTERNAL_ERROR, records.error(_CLOSING), now, now, max(0, now - invocation.received_ms), None
-    )
+    return Outcome(Status.INTERNAL_ERROR, records.error(_CLOSING), now, now, max(0, now - invocation.received_ms), None)
 
 
 def _is_conductor(target: Resolved) -> bool:

@@ -35,7 +35,7 @@ def _listed(package: Entity) -> dict[str, Any]:
 def list_all(namespace: str) -> Response:
     page_bounds()
     owner = any_namespace(namespace)
-    found = platform().store.list("packages", owner)
+    found = platform().store.listing("packages", owner)
     if owner != user().name:
         found = [package for package in found if package.doc["publish"] and package.doc["binding"] == NO_BINDING]
     return page("packages", found, _listed)
@@ -48,7 +48,7 @@ def get(namespace: str, name: str) -> Response:
     inner = resolve.bound(store, user(), found)
     inside = [
         {"name": action.name, "version": action.doc["version"], "annotations": action.doc["annotations"]}
-        for action in store.list("actions", inner.namespace, inner.path)
+        for action in store.listing("actions", inner.namespace, inner.path)
     ]
     feeds = [action for action in inside if content.truthy(action["annotations"], "feed")]
     actions = [action for action in inside if action not in feeds]

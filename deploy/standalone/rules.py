@@ -50,7 +50,7 @@ def _trigger(reader: Store | Transaction, rule: Entity) -> Entity | None:
 @blueprint.get("/namespaces/<namespace>/rules/")
 def list_all(namespace: str) -> Response:
     page_bounds()
-    return page("rules", platform().store.list("rules", own_namespace(namespace)), _listed)
+    return page("rules", platform().store.listing("rules", own_namespace(namespace)), _listed)
 
 
 @blueprint.get("/namespaces/<namespace>/rules/<name>")

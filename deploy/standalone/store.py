@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 from deploy.standalone import jsontext, schema
 from deploy.standalone.errors import ApiError, StartError, exists, not_found, other_collection
 
+_SELECT_ONE = "SELECT collection, namespace, path, doc, code, revision FROM entities WHERE namespace = ? AND path = ?"
 _READERS = 4
 _CACHE_ENTRIES = 512
 _CACHED_CODE_BYTES = 1 << 20
@@ -101,7 +102,9 @@ class Store:
             schema.migrate(self._writer)
         except sqlite3.Error as error:
             self._lock_file.close()
-            raise StartError(f"The database in {folder} cannot be opened ({error}); start with another --data.") from None
+            raise StartError(
+                f"The database in {folder} cannot be opened ({error}); start with another --data."
+            ) from None
         except StartError:
             self._lock_file.close()
             raise
@@ -140,7 +143,7 @@ class Store:
         generation = self._generation
         with self._reader() as reader:
             row = reader.execute(
-                "SELECT collection, namespace, path, doc, code, revision FROM entities WHERE namespace = ? AND path = ?",
+                _SELECT_ONE,
                 (namespace, path),
             ).fetchone()
         if row is None:
@@ -158,7 +161,7 @@ class Store:
             raise other_collection()
         return entity
 
-    def list(self, collection: str, namespace: str, package: str | None = None) -> list[Entity]:
+    def listing(self, collection: str, namespace: str, package: str | None = None) -> list[Entity]:
         """The entities of a collection without their code, newest first; of one package when it is given."""
         inside = "" if package is None else " AND path GLOB ?"
         arguments = (collection, namespace) if package is None else (collection, namespace, _prefix(package))
@@ -262,10 +265,14 @@ class Store:
         pending = [activation.id for activation in self._unwritten(namespace, page)]
         where, arguments = _where(namespace, page)
         with self._reader() as reader:
-            (written,) = reader.execute(f"SELECT count(*) FROM activations WHERE {where}", arguments).fetchone()
-            both = sum(
-                reader.execute("SELECT count(*) FROM activations WHERE id = ?", (one,)).fetchone()[0] for one in pending
-            )
+            # In one view of the database: a batch that is written between two counts would be in neither.
+            reader.execute("BEGIN")
+            try:
+                (written,) = reader.execute(f"SELECT count(*) FROM activations WHERE {where}", arguments).fetchone()
+                one = "SELECT count(*) FROM activations WHERE id = ?"
+                both = sum(reader.execute(one, (pending_id,)).fetchone()[0] for pending_id in pending)
+            finally:
+                reader.execute("COMMIT")
         return written + len(pending) - both
 
     def _unwritten(self, namespace: str, page: Page) -> list[Activation]:
@@ -323,7 +330,7 @@ class Transaction:
     def find(self, collection: str, namespace: str, path: str) -> Entity | None:
         """The entity of that name, None when there is none, 409 when it is in another collection."""
         row = self._connection.execute(
-            "SELECT collection, namespace, path, doc, code, revision FROM entities WHERE namespace = ? AND path = ?",
+            _SELECT_ONE,
             (namespace, path),
         ).fetchone()
         if row is None:
@@ -344,7 +351,8 @@ class Transaction:
         doc = {**entity.doc, "updated": updated}
         self.touched.add((entity.namespace, entity.path))
         cursor = self._connection.execute(
-            "INSERT OR REPLACE INTO entities (namespace, path, collection, updated, doc, code) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO entities (namespace, path, collection, updated, doc, code)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
             (
                 entity.namespace,
                 entity.path,
@@ -368,7 +376,9 @@ class Transaction:
     def delete_package(self, namespace: str, package: str) -> None:
         """Delete the actions inside a package."""
         where, arguments = "namespace = ? AND path GLOB ?", (namespace, _prefix(package))
-        for row in self._connection.execute(f"SELECT namespace, path FROM entities WHERE {where}", arguments).fetchall():
+        for row in self._connection.execute(
+            f"SELECT namespace, path FROM entities WHERE {where}", arguments
+        ).fetchall():
             self.touched.add((row[0], row[1]))
         self._connection.execute(f"DELETE FROM entities WHERE {where}", arguments)
 

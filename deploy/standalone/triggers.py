@@ -1,4 +1,4 @@
-"""`/namespaces/{ns}/triggers`: what rules hang on. A trigger keeps the rules that name it, and whether each is active."""
+"""`/namespaces/{ns}/triggers`: what rules hang on. A trigger keeps its rules, and whether each is active."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _listed(trigger: Entity) -> dict[str, Any]:
 @blueprint.get("/namespaces/<namespace>/triggers/")
 def list_all(namespace: str) -> Response:
     page_bounds()
-    return page("triggers", platform().store.list("triggers", own_namespace(namespace)), _listed)
+    return page("triggers", platform().store.listing("triggers", own_namespace(namespace)), _listed)
 
 
 @blueprint.get("/namespaces/<namespace>/triggers/<name>")

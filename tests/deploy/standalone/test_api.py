@@ -253,7 +253,9 @@ def test_sequence_hands_results_on(guest: Any) -> None:
     guest.put_action("inc", "def main(args):\n    return {'n': args.get('n', 0) + 1}\n")
     components = ["/_/inc"] * 3
     assert (
-        guest.ns("PUT", "actions/three?overwrite=true", {"exec": {"kind": "sequence", "components": components}}).status_code
+        guest.ns(
+            "PUT", "actions/three?overwrite=true", {"exec": {"kind": "sequence", "components": components}}
+        ).status_code
         == 200
     )
     record = guest.invoke("three", {"n": 1}).json()
@@ -277,6 +279,16 @@ def test_sequence_that_a_new_binding_closed_into_a_circle_ends(guest: Any) -> No
     assert guest.ns("PUT", "actions/two/step?overwrite=true", loop).status_code == 400
 
 
+def test_conductor_that_calls_itself_through_a_sequence_ends(guest: Any) -> None:
+    code = "def main(args):\n    return {'action': 'round', 'params': {}}\n"
+    guest.put_action("leader", code, annotations=[{"key": "conductor", "value": True}], limits={"memory": 128})
+    round_trip = {"exec": {"kind": "sequence", "components": ["/_/leader"]}}
+    assert guest.ns("PUT", "actions/round?overwrite=true", round_trip).status_code == 200
+    reply = guest.invoke("leader", query="&result=true")
+    assert reply.status_code == 502
+    assert "Too many actions" in reply.json()["error"]
+
+
 def test_rules_fire_their_actions(guest: Any) -> None:
     guest.put_action("target")
     guest.ns("PUT", "triggers/tick?overwrite=true", {"parameters": [{"key": "a", "value": 1}]})
@@ -297,7 +309,8 @@ def test_rules_fire_their_actions(guest: Any) -> None:
 
 
 def test_web_actions_answer_browsers(guest: Any, nobody: Any) -> None:
-    code = "def main(args):\n    return {'headers': {'X-Bad': args.get('v', 'x')}, 'body': args.get('__ow_user', 'nobody')}\n"
+    answer = "{'headers': {'X-Own': args.get('v', 'x')}, 'body': args.get('__ow_user', 'nobody')}"
+    code = f"def main(args):\n    return {answer}\n"
     guest.put_action("page", code, annotations=[{"key": "web-export", "value": True}])
     reply = nobody("GET", "/api/v1/web/guest/default/page.http")
     assert (reply.status_code, reply.text) == (200, "nobody")

@@ -33,9 +33,7 @@ EXEC = st.fixed_dictionaries(
     },
 )
 LIMITS = st.dictionaries(st.sampled_from(["timeout", "memory", "logs", "concurrency", "instances", "gpu"]), JSON)
-BODY = st.fixed_dictionaries(
-    {}, optional={**{field: JSON for field in FIELDS}, "exec": EXEC | JSON, "limits": LIMITS | JSON}
-)
+BODY = st.fixed_dictionaries({}, optional={**dict.fromkeys(FIELDS, JSON), "exec": EXEC | JSON, "limits": LIMITS | JSON})
 
 
 @given(BODY)

@@ -14,7 +14,24 @@ from deploy.standalone.jsontext import dumps
 from deploy.standalone.server import Server
 
 _WORD = st.sampled_from(
-    ["_", "guest", "alice", "a", "b", "pkg", "default", "%2F", "%00", "%ff", "x" * 300, "", ".", "..", "a%20b", "a.http"]
+    [
+        "_",
+        "guest",
+        "alice",
+        "a",
+        "b",
+        "pkg",
+        "default",
+        "%2F",
+        "%00",
+        "%ff",
+        "x" * 300,
+        "",
+        ".",
+        "..",
+        "a%20b",
+        "a.http",
+    ]
 )
 _COLLECTION = st.sampled_from(["actions", "packages", "triggers", "rules", "activations", "limits", "apis"])
 _PATH = st.one_of(
@@ -49,11 +66,15 @@ _BODY = st.fixed_dictionaries(
             },
         )
         | _VALUE,
-        "parameters": st.lists(st.fixed_dictionaries({"key": st.text(max_size=3) | _VALUE, "value": _VALUE}), max_size=2),
+        "parameters": st.lists(
+            st.fixed_dictionaries({"key": st.text(max_size=3) | _VALUE, "value": _VALUE}), max_size=2
+        ),
         "annotations": st.lists(
             st.fixed_dictionaries(
                 {
-                    "key": st.sampled_from(["final", "web-export", "raw-http", "conductor", "resources", "feed", "binding"]),
+                    "key": st.sampled_from(
+                        ["final", "web-export", "raw-http", "conductor", "resources", "feed", "binding"]
+                    ),
                     "value": _VALUE,
                 }
             ),
@@ -61,7 +82,8 @@ _BODY = st.fixed_dictionaries(
         )
         | _VALUE,
         "limits": st.dictionaries(st.sampled_from(["memory", "timeout"]), _VALUE) | _VALUE,
-        "binding": st.fixed_dictionaries({"namespace": _VALUE | st.just("_"), "name": _VALUE | st.just("pkg")}) | _VALUE,
+        "binding": st.fixed_dictionaries({"namespace": _VALUE | st.just("_"), "name": _VALUE | st.just("pkg")})
+        | _VALUE,
         "trigger": _QUALIFIED | _VALUE,
         "action": _QUALIFIED | _VALUE,
         "status": st.sampled_from(["active", "inactive"]) | _VALUE,
@@ -71,7 +93,9 @@ _BODY = st.fixed_dictionaries(
     },
 )
 _DATA = _BODY.map(lambda body: dumps(body).encode()) | st.binary(max_size=20)
-_TYPE = st.sampled_from(["application/json", "application/json; charset=utf-8", "text/plain", "", "é".encode().decode("latin-1")])
+_TYPE = st.sampled_from(
+    ["application/json", "application/json; charset=utf-8", "text/plain", "", "é".encode().decode("latin-1")]
+)
 
 
 @pytest.mark.slow

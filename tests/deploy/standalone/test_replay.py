@@ -29,20 +29,25 @@ SKIPPED = {"05-invoke": r"POST .*/actions/bb\?"}
 DEFAULT_LIMITS = {"invocations_per_minute": 60, "fires_per_minute": 60, "concurrent_invocations": 30}
 
 
+# One request asks for the record of an activation some milliseconds after its start, with no time to retry: on a busy
+# machine that is a race. A later attempt must agree in everything.
+ATTEMPTS = {"11-node-client": 4}
+
+
 @pytest.mark.shared
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("recording", RECORDINGS)
 def test_answers_as_openwhisk_did(recording: str, shared_dir: Path, serving: Any) -> None:
     transcripts = shared_dir / "transcripts"
-    file = transcripts / f"{recording}.json"
-    skip = ["--skip", SKIPPED[recording]] if recording in SKIPPED else []
-    with serving(stem_cells=2, **(DEFAULT_LIMITS if recording == "13-throttle" else {})) as server:
-        replay = subprocess.run(
-            [sys.executable, transcripts / "replay.py", "--verbose", "--apihost", server.url, *skip, file],
-            capture_output=True,
-            text=True,
-        )
+    command = [sys.executable, transcripts / "replay.py", "--verbose", transcripts / f"{recording}.json"]
+    if recording in SKIPPED:
+        command += ["--skip", SKIPPED[recording]]
+    for _ in range(ATTEMPTS.get(recording, 1)):
+        with serving(stem_cells=2, **(DEFAULT_LIMITS if recording == "13-throttle" else {})) as server:
+            replay = subprocess.run([*command, "--apihost", server.url], capture_output=True, text=True)
+        if replay.returncode == 0:
+            break
     assert replay.returncode == 0, replay.stdout + replay.stderr
 
 

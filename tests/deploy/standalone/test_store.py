@@ -149,7 +149,9 @@ def test_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "data")
 
 
-def test_full_disk_refuses_changes_and_keeps_the_rest(store: Store, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+def test_full_disk_refuses_changes_and_keeps_the_rest(
+    store: Store, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
     put(store, entity(n=1))
     (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
     store._writer.execute(f"PRAGMA max_page_count = {pages}")
