@@ -2,7 +2,11 @@
 
 Parameters: ``prompt`` (continued as it stands) or ``messages`` (answered as a chat),
 ``max_tokens``, ``temperature``, ``top_p``, ``top_k``, ``seed``, ``stop``, ``adapter``,
-``model``, ``echo``. See ``action_runtime.llm.request``.
+``model``, ``echo``. See ``action_runtime.llm.request``. The environment may name another
+default model in ``OWL_MODEL``: a name, or a path to a model folder.
+
+Timings: ``load_ms`` is what this activation spent on loading model and adapter, ``ttft_ms``
+the time from its start to the first token, loading included.
 """
 
 import os

@@ -24,6 +24,8 @@ class Checkpoint:
             self._files = [MappedTensors(path) for path in _shards(folder)]
         except SafetensorsError as error:
             raise ModelError(f"{error}; prepare the model again") from None
+        except OSError as error:
+            raise ModelError(f"{error.filename} cannot be read: {error.strerror}") from None
         self._home = {name: file for file in self._files for name in file.tensors}
         self._left = set(self._home)
 

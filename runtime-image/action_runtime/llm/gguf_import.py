@@ -53,10 +53,13 @@ def convert(source: Path, target: Path, progress: Progress = lambda done, total:
     if fields.get("general.architecture") != "llama" or fields.get("tokenizer.ggml.model") != "gpt2":
         raise ModelError(f"{source.name} is not a Llama model with a byte-level BPE tokenizer")
     raw = {tensor.name: tensor for tensor in reader.tensors}
-    config = _config(fields, tied="output.weight" not in raw)
-    _dump(target / "config.json", config)
-    _dump(target / "tokenizer_config.json", _tokenizer_config(fields))
-    _save_tokenizer(target / "tokenizer.json", fields)
+    try:
+        config = _config(fields, tied="output.weight" not in raw)
+        _dump(target / "config.json", config)
+        _dump(target / "tokenizer_config.json", _tokenizer_config(fields))
+        _save_tokenizer(target / "tokenizer.json", fields)
+    except KeyError as error:
+        raise ModelError(f"{source.name} does not say {error.args[0]!r}") from None
     write(target / "model.safetensors", _tensors(raw, config, progress))
 
 

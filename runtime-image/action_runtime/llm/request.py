@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from action_runtime.llm.errors import RequestError
+from action_runtime.llm.model_store import NAME
 from action_runtime.llm.sampling import SamplingParams
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 ROLES = ("system", "user", "assistant")
 MOST_STOPS = 16
 

@@ -62,6 +62,8 @@ class MappedTensors:
             # torch warns that it cannot mark a tensor read-only; the mapping itself enforces it
             warnings.filterwarnings("ignore", message="The given buffer is not writable")
             count = (end - begin) // dtype.itemsize
+            if count == 0:
+                return torch.empty(0, dtype=dtype)
             return torch.frombuffer(self._map, dtype=dtype, count=count, offset=self._start + begin)
 
 

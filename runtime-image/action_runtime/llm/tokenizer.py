@@ -43,7 +43,10 @@ class Tokenizer:
     @cached_property
     def _settings(self) -> dict[str, Any]:
         path = self.folder / "tokenizer_config.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        try:
+            return json.loads(path.read_text()) if path.exists() else {}
+        except ValueError as error:
+            raise ModelError(f"{path} is not valid JSON: {error}") from None
 
     @cached_property
     def _named_tokens(self) -> dict[str, str]:

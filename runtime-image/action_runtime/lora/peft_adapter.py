@@ -55,6 +55,8 @@ def load_adapter(folder: Path, config: ModelConfig, dtype: torch.dtype) -> Adapt
         raise AdapterError(f"adapter {name!r} has no adapter_model.safetensors (other formats are not read)") from None
     except SafetensorsError as error:
         raise AdapterError(f"adapter {name!r}: {error}") from None
+    except OSError as error:
+        raise AdapterError(f"adapter {name!r} cannot be read: {error.strerror}") from None
     sizes = linear_sizes(config)
     pairs: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
     modules: dict[tuple[int, str], str] = {}

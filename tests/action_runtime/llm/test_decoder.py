@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from action_runtime.llm.decoder import FLASH_KEYS, PREFILL_CHUNK, Decoder
 from action_runtime.llm.engine import Engine
 from action_runtime.llm.errors import ModelError
+from action_runtime.llm.safetensors_file import MappedTensors
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -71,9 +72,17 @@ def test_bf16_is_as_close_to_fp32_as_transformers_is(engine: Engine, model_folde
     assert (ours - theirs).abs().mean() <= 2 * (theirs - exact).abs().mean()
 
 
-def test_query_key_and_value_of_a_prepared_model_are_one_mapped_matrix(engine: Engine):
-    layers = engine.decoder._layers
-    assert all(len(layer.qkv.weights) == len(layer.gate_up.weights) == 1 for layer in layers)
+def test_query_key_and_value_of_a_prepared_model_are_one_mapped_matrix(model_folder: Path):
+    file = MappedTensors(model_folder / "model.safetensors")
+    block = "model.layers.7.self_attn"
+    assert file.stacked(f"{block}.{name}_proj.weight" for name in "qkv").shape == (960, 576)
+
+
+def test_a_mistral_without_sliding_window_runs_too(tiny_model):
+    folder = tiny_model()
+    change(folder, model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=None)
+    tokens = list(range(50))
+    torch.testing.assert_close(Decoder.load(folder).all_logits(tokens), reference(folder, tokens), rtol=1e-4, atol=1e-5)
 
 
 def change(folder: Path, **settings: object) -> None:

@@ -30,7 +30,7 @@ def test_what_is_written_the_safetensors_package_reads(sample: Path):
 
 
 def test_what_the_safetensors_package_writes_is_read(tmp_path: Path):
-    tensors = {"b": torch.rand(2, 3), "a": torch.rand(4).half(), "scalar": torch.tensor(2.0)}
+    tensors = {"b": torch.rand(2, 3), "a": torch.rand(4).half(), "scalar": torch.tensor(2.0), "none": torch.empty(0, 3)}
     save_file(tensors, tmp_path / "x.safetensors", metadata={"format": "pt"})
     ours = MappedTensors(tmp_path / "x.safetensors").tensors
     assert ours.keys() == tensors.keys()
