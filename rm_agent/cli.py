@@ -19,7 +19,12 @@ import click
 from rm_agent.journal import JournalError, audit, history
 
 DEFAULT_PORT = 7411
-RESOURCES = {"cpu_millis": "millicores", "memory_mib": "MiB", "gpu_percent": "% of the GPU", "gpu_memory_mib": "MiB of GPU memory"}
+RESOURCES = {
+    "cpu_millis": "millicores",
+    "memory_mib": "MiB",
+    "gpu_percent": "% of the GPU",
+    "gpu_memory_mib": "MiB of GPU memory",
+}
 
 
 def home() -> Path:
@@ -37,11 +42,21 @@ def main() -> None:
 
 @main.command()
 @click.option("--cgroup-root", default="owl-3233", show_default=True, help="Group whose children are the containers.")
-@click.option("--node-socket", type=click.Path(path_type=Path), help="Where runtimes report.  [default: OWL_HOME/node.sock]")
+@click.option(
+    "--node-socket", type=click.Path(path_type=Path), help="Where runtimes report.  [default: OWL_HOME/node.sock]"
+)
 @click.option("--journal", type=click.Path(path_type=Path, dir_okay=False), help="[default: OWL_HOME/journal.db]")
-@click.option("--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(0, 65535), help="On 127.0.0.1; 0 takes any.")
+@click.option(
+    "--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(0, 65535), help="On 127.0.0.1; 0 takes any."
+)
 @click.option("--policy", default="harvest", show_default=True, type=click.Choice(["harvest", "fixed"]))
-@click.option("--interval-ms", default=100, show_default=True, type=click.IntRange(20, 60_000), help="Between rounds of the policy.")
+@click.option(
+    "--interval-ms",
+    default=100,
+    show_default=True,
+    type=click.IntRange(20, 60_000),
+    help="Between rounds of the policy.",
+)
 @click.option("--dry-run", is_flag=True, help="Decide and journal, but change nothing.")
 @click.option("--apihost", help="OpenWhisk API, for the activation records.  [default: OW_APIHOST or wsk properties]")
 @click.option("--auth", help="Key uuid:key.  [default: OW_AUTH or wsk properties]")
@@ -66,7 +81,9 @@ def serve(
     from rm_agent.telemetry.reports import SocketInUse
 
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
     )
     for noisy in ("urllib3", "waitress.queue"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -135,11 +152,14 @@ def explain(name: str, port: int, journal: Path | None) -> None:
         _echo_history(moves)
         return
     for container in _get(port, f"/explain?container={quote(name, safe='')}"):
-        click.echo(f"{container['name']} ({container['action'] or 'unknown action'}), {'running' if container['running'] else 'idle'}")
+        doing = "running" if container["running"] else "idle"
+        click.echo(f"{container['name']} ({container['action'] or 'unknown action'}), {doing}")
         for resource, unit in RESOURCES.items():
             own, has = container["own"][resource], container["alloc"][resource]
             if own:
-                click.echo(f"  has {has} of its own {own} {unit}" if has <= own else f"  has {has} {unit}, its own are {own}")
+                click.echo(
+                    f"  has {has} of its own {own} {unit}" if has <= own else f"  has {has} {unit}, its own are {own}"
+                )
         click.echo(f"  {container['reason'] or 'no decision yet'}")
         _echo_history(container["history"])
 
@@ -158,7 +178,8 @@ def audit_command(journal: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(asdict(result), indent=2))
     else:
         click.echo(f"{result.transitions} transitions of {result.containers} containers in {result.sessions} sessions")
-        click.echo(f"lent: {result.lent_cpu_millis_s / 1000:.1f} core-seconds, {result.lent_memory_mib_s / 1024:.1f} GiB-seconds")
+        lent_cpu, lent_memory = result.lent_cpu_millis_s / 1000, result.lent_memory_mib_s / 1024
+        click.echo(f"lent: {lent_cpu:.1f} core-seconds, {lent_memory:.1f} GiB-seconds")
         click.echo(f"calls: {result.activations}, of which {result.harvested} lent and {result.accelerated} borrowed")
         click.echo(f"violations of conservation: {result.violations}")
         for finding in result.findings:
@@ -181,3 +202,7 @@ def _get(port: int, path: str) -> Any:
         _fail(str(json.load(error).get("error", error)))
     except (URLError, OSError, ValueError):
         _fail(f"no agent answers on port {port}: start one with `rm-agent serve` or use --port")
+
+
+if __name__ == "__main__":
+    main()

@@ -109,7 +109,7 @@ class HttpServer:
             if error.errno == errno.EADDRINUSE:
                 raise PortInUse(f"port {port} is in use: stop what listens there or use --port") from None
             raise PortInUse(f"cannot listen on port {port}: {error.strerror}") from None
-        self.port: int = self._server.effective_port
+        self.port = int(self._server.effective_port)
 
     def run(self) -> None:
         self._server.run()

@@ -186,16 +186,13 @@ class Journal:
     def resizes(self, resource: str, steps: Iterable[tuple[str, Step]], reason: str) -> None:
         """Intended writes as (path, step), in the order in which they will be done."""
         with self._lock, self._db:
-            self._insert(
-                (self._ids[path], "resize", resource, step.before, step.after, reason) for path, step in steps
-            )
+            self._insert((self._ids[path], "resize", resource, step.before, step.after, reason) for path, step in steps)
 
     def failed(self, resource: str, steps: Sequence[tuple[str, Step]], reason: str) -> None:
         """These writes, the last of a decision, were refused or not tried. The latest is undone first."""
         with self._lock, self._db:
             self._insert(
-                (self._ids[path], "failed", resource, step.after, step.before, reason)
-                for path, step in reversed(steps)
+                (self._ids[path], "failed", resource, step.after, step.before, reason) for path, step in reversed(steps)
             )
 
     def note(self, path: str, resource: str, has: int, due: int, reason: str) -> None:
@@ -306,13 +303,16 @@ class Journal:
         )
 
 
-def activations(path: Path | str) -> list[ActivationUse]:
-    """Every reported call in the journal at ``path``, in order of their ends."""
+def activations(path: Path | str, latest: int | None = None) -> list[ActivationUse]:
+    """The reported calls in the journal at ``path``, all or the ``latest``, in order of their ends."""
     db = _read_only(path)
     try:
-        rows = db.execute("SELECT * FROM activations ORDER BY end_s").fetchall()
+        limit = -1 if latest is None else latest
+        rows = db.execute("SELECT * FROM activations ORDER BY rowid DESC LIMIT ?", (limit,)).fetchall()
     finally:
         db.close()
+    rows.reverse()
+    rows.sort(key=lambda row: row[4])
     return [ActivationUse(*row[:-1], bool(row[-1])) for row in rows]
 
 
@@ -399,7 +399,9 @@ class _Books:
             for container, (own, applied) in amounts.items()
         ]
 
-    def row(self, seq: int, time_s: float, book: int, container: int, kind: str, name: str, before: int, after: int) -> None:
+    def row(
+        self, seq: int, time_s: float, book: int, container: int, kind: str, name: str, before: int, after: int
+    ) -> None:
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         if kind == "note":
             return

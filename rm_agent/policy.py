@@ -151,7 +151,9 @@ class HarvestPolicy:
         busy = container.running and container.memory >= 0.85 * has
         if container.running and (busy or profile.oom_kills):
             want = max(own, min(2 * has, math.ceil(1.5 * container.memory)) if busy else 2 * own)
-            reason = f"working set of {container.memory} of {has} MiB" if busy else "its action ran out of memory before"
+            reason = (
+                f"working set of {container.memory} of {has} MiB" if busy else "its action ran out of memory before"
+            )
             return own, min(want, node.memory), reason
         if container.running and has > own:
             return own, has, "keeps what it borrowed until its call ends"

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 GUARD_S = 0.1
 BEAT_S = 1.0
 PRUNE_S = 10.0
+REMEMBERED = 5_000  # calls of earlier sessions
 
 
 class CannotServe(Exception):
@@ -52,8 +53,11 @@ class Settings:
 
 
 class Service:
-    """Takes every resource it needs, or none: raises :class:`CannotServe`, ``JournalError``, ``SocketInUse`` or
-    ``PortInUse``, and ``ValueError`` for a root that is no path of a group. :meth:`run` serves until SIGTERM or SIGINT and leaves every container with its own allocation.
+    """Takes everything it needs, or nothing. :meth:`run` serves until SIGTERM or SIGINT and leaves every container
+    with its own allocation.
+
+    Raises :class:`CannotServe`, ``JournalError``, ``SocketInUse``, ``PortInUse``, and ``ValueError`` for a root that
+    is no path of a group.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -84,7 +88,7 @@ class Service:
             self.manager = Manager(
                 driver, actuator, self._journal, settings.cgroup_root, POLICIES[settings.policy](), settings.dry
             )
-            self.manager.remember(activations(settings.journal))
+            self.manager.remember(activations(settings.journal, latest=REMEMBERED))
             self._http = HttpServer(application(self.manager, str(settings.journal)), settings.port)
             self._undo.append(self._http.close)
             self._reports: ReportSocket | None = None

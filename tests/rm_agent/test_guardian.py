@@ -49,7 +49,10 @@ def lent(node: Node, tmp_path: Path) -> Iterator[tuple[Path, Cgroup, Cgroup]]:
 
 def agent(journal: Path, silence_s: float) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", AGENT, str(journal), str(silence_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", AGENT, str(journal), str(silence_s)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None and process.stdout.readline() == "up\n"
     return process

@@ -24,7 +24,9 @@ def opened(path: Path, *names: str, keep: int = 200_000, dry: bool = False) -> J
 
 
 def move(journal: Journal, *steps: tuple[str, int, int]) -> None:
-    journal.resizes("cpu_millis", [(f"root/{name}", Step(name, before, after)) for name, before, after in steps], "test")
+    journal.resizes(
+        "cpu_millis", [(f"root/{name}", Step(name, before, after)) for name, before, after in steps], "test"
+    )
 
 
 def test_a_loan_and_its_return_conserve(tmp_path: Path) -> None:
@@ -86,7 +88,10 @@ def test_dry_sessions_have_books_of_their_own(tmp_path: Path) -> None:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc"), st.integers(1, 500)), max_size=25), st.integers(1, 12))
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc"), st.integers(1, 500)), max_size=25),
+    st.integers(1, 12),
+)
 def test_what_the_ledger_does_passes_the_audit_pruned_or_not(
     tmp_path_factory: pytest.TempPathFactory, loans: list[tuple[str, str, int]], keep: int
 ) -> None:
@@ -130,7 +135,15 @@ def test_growth_is_bounded(tmp_path: Path) -> None:
 def use(activation: str, **changed: int) -> ActivationUse:
     values = dict(own_cpu=500, min_cpu=500, max_cpu=500, own_memory=256, min_memory=256, max_memory=256) | changed
     return ActivationUse(
-        activation, "/guest/hello", "wsk0_1_guest_hello", 1.0, 2.0, peak_cpu=400, peak_memory=80, saturated=False, **values
+        activation,
+        "/guest/hello",
+        "wsk0_1_guest_hello",
+        1.0,
+        2.0,
+        peak_cpu=400,
+        peak_memory=80,
+        saturated=False,
+        **values,
     )
 
 
@@ -139,6 +152,7 @@ def test_calls_come_back_as_they_were_recorded(tmp_path: Path) -> None:
     uses = [use("a" * 32), use("b" * 32, min_cpu=100), use("c" * 32, max_memory=300)]
     journal.add_activations(uses)
     assert activations(tmp_path / "j.db") == uses
+    assert activations(tmp_path / "j.db", latest=1) == uses[2:]
     found = audit(tmp_path / "j.db")
     assert (found.activations, found.harvested, found.accelerated) == (3, 1, 1)
 

@@ -38,7 +38,9 @@ class LedgerMachine(RuleBasedStateMachine):
         donor, borrower = data.draw(st.permutations(self.names()))[:2]
         ledger = self.ledger
         possible = (
-            amount <= ledger.own[donor] - ledger.lent(donor) and not ledger.borrowed(donor) and not ledger.lent(borrower)
+            amount <= ledger.own[donor] - ledger.lent(donor)
+            and not ledger.borrowed(donor)
+            and not ledger.lent(borrower)
         )
         if possible:
             ledger.lend(donor, borrower, amount)

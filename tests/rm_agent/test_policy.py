@@ -86,7 +86,10 @@ def test_an_action_the_safeguard_had_to_restore_is_spared() -> None:
 def test_a_saturated_call_wants_twice_what_it_has_up_to_the_node() -> None:
     known = profile(call(100))
     assert decide(replace(RUNNING, profile=known, cpu=460)).want.cpu_millis == 1000
-    assert decide(replace(RUNNING, profile=known, throttled=True, allocation=Allocation(1500, 256))).want.cpu_millis == 2000
+    assert (
+        decide(replace(RUNNING, profile=known, throttled=True, allocation=Allocation(1500, 256))).want.cpu_millis
+        == 2000
+    )
 
 
 def test_history_makes_a_call_borrow_from_its_start() -> None:

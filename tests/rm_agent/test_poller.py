@@ -44,7 +44,9 @@ class Platform:
     def add(self, number: int, age_s: float = 0.0) -> None:
         path = {"key": "path", "value": "guest/hello"}
         start = int((time.time() - age_s) * 1000)
-        self.records.append({"activationId": f"{number:032x}", "start": start, "duration": 5, "statusCode": 0, "annotations": [path]})
+        self.records.append(
+            {"activationId": f"{number:032x}", "start": start, "duration": 5, "statusCode": 0, "annotations": [path]}
+        )
 
 
 @pytest.fixture

@@ -44,7 +44,17 @@ class Agent:
         self.log = folder / "agent.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rm_agent.cli", "serve", "--cgroup-root", node.root, "--port", str(self.port), *options],
+                [
+                    sys.executable,
+                    "-m",
+                    "rm_agent.cli",
+                    "serve",
+                    "--cgroup-root",
+                    node.root,
+                    "--port",
+                    str(self.port),
+                    *options,
+                ],
                 env=environment,
                 stderr=log,
             )
@@ -99,7 +109,12 @@ class Runtime:
 
     def report(self, event: str, activation: str, action: str = "", **more: Any) -> None:
         message = {"v": 1, "event": event, "phase": "run", "container": self.group.name, "activation": activation}
-        message |= {"action": action or f"/guest/{self.group.name}", "version": "0.0.1", "inflight": 1, "input_bytes": 10}
+        message |= {
+            "action": action or f"/guest/{self.group.name}",
+            "version": "0.0.1",
+            "inflight": 1,
+            "input_bytes": 10,
+        }
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(json.dumps(message | more).encode() + b"\n")
         self.process.stdin.flush()
@@ -161,7 +176,10 @@ def test_sigterm_restores_everything(node: Node, agent: Starter) -> None:
 
 
 def test_memory_moves_to_who_needs_it_and_comes_back(node: Node, agent: Starter) -> None:
-    donor, borrower = node.container("wsk0_1_guest_donor", memory=256), node.container("wsk0_2_guest_borrower", memory=128)
+    donor, borrower = (
+        node.container("wsk0_1_guest_donor", memory=256),
+        node.container("wsk0_2_guest_borrower", memory=128),
+    )
     service = agent()
     rt_donor, rt_borrower = Runtime(node, donor, service.socket), Runtime(node, borrower, service.socket)
     for _ in range(3):
