@@ -269,8 +269,12 @@ def test_the_safeguard_restores_who_uses_what_is_left_to_it(node: Node, agent: S
     donor, _ = lend(node, service)
     node.burner(donor)
     until(lambda: donor.get_cpu() == 150, 2)
-    events = service.get("/events")
-    assert any(event["container"] == donor.name and event["kind"] in ("restore", "recall") for event in events)
+
+    def told() -> bool:
+        restored = (event for event in service.get("/events") if event["kind"] in ("restore", "recall"))
+        return any(event["container"] == donor.name for event in restored)
+
+    until(told)
 
 
 def test_a_donor_that_vanishes_takes_its_loan_along(node: Node, agent: Starter) -> None:
