@@ -115,6 +115,7 @@ class Store:
         self._cache: dict[tuple[str, str], Entity] = {}
         self._cache_lock = threading.Lock()
         self._generation = 0
+        self._changing: set[tuple[str, str]] = set()
         self._pending: dict[str, Activation] = {}
         self._pending_lock = threading.Lock()
         self._wake = threading.Event()
@@ -181,28 +182,35 @@ class Store:
                 self._writer.execute("BEGIN IMMEDIATE")
                 transaction = Transaction(self._writer)
                 yield transaction
+                self._uncache(transaction.touched)
                 self._writer.execute("COMMIT")
             except BaseException as error:
                 self._roll_back()
                 if isinstance(error, sqlite3.Error):
                     raise _storage_error(error) from None
                 raise
-            with self._cache_lock:
-                self._generation += 1
-                for key in transaction.touched:
-                    self._cache.pop(key, None)
+            finally:
+                self._uncache(set())
 
     def _roll_back(self) -> None:
         with contextlib.suppress(sqlite3.Error):
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
 
+    def _uncache(self, changing: set[tuple[str, str]]) -> None:
+        """From now on read ``changing`` from the database only, and forget what is being read of it right now."""
+        with self._cache_lock:
+            self._generation += 1
+            self._changing = changing
+            for key in changing:
+                self._cache.pop(key, None)
+
     def _remember(self, entity: Entity, generation: int) -> None:
         if len(entity.code or "") > _CACHED_CODE_BYTES:
             return
         with self._cache_lock:
             # Something was written since the entity was read: it may be an old revision.
-            if generation != self._generation:
+            if generation != self._generation or (entity.namespace, entity.path) in self._changing:
                 return
             if len(self._cache) >= _CACHE_ENTRIES:
                 self._cache.pop(next(iter(self._cache)))

@@ -71,7 +71,8 @@ def call(namespace: str, package: str, name: str, rest: str = "") -> Response:
         except ApiError as error:
             if isinstance(error, Rejection):
                 raise
-            raise ApiError(error.status, error.message, {} if own_options else _CORS) from None
+            cors = {} if own_options else _CORS
+            raise ApiError(error.status, error.message, {**error.headers, **cors}) from None
     if not own_options:
         response.headers.update(_CORS)
         asked = request.headers.get("Access-Control-Request-Headers")
