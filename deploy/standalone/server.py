@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import logging
 import os
 import shutil
 import socket
+import stat
 import tempfile
 import threading
 import time
@@ -132,7 +134,7 @@ class Server:
                 invoker = ProcessInvoker(settings)
             except ValueError:
                 # The names of Unix sockets are short: below a long data folder there is no room for them.
-                short = Path(tempfile.mkdtemp(prefix="owl-"))
+                short = _short_folder(folder)
                 undo.callback(shutil.rmtree, short, ignore_errors=True)
                 invoker = ProcessInvoker(dataclasses.replace(settings, run_dir=short))
         except (ValueError, CgroupError, OSError) as error:
@@ -191,6 +193,17 @@ def _folder(data: Path | None, undo: contextlib.ExitStack) -> Path:
         return data.absolute()
     folder = Path(tempfile.mkdtemp(prefix="owl-"))
     undo.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _short_folder(data: Path) -> Path:
+    """A folder with a short path that is the same at every start, so that what a killed server left is found."""
+    name = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"owl-{os.getuid()}-{name}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise StartError(f"{folder} belongs to somebody else; remove it, or name a shorter data folder with --data.")
     return folder
 
 
