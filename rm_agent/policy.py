@@ -92,6 +92,7 @@ class HarvestPolicy:
     floor_cpu: int = 50  # millicores an idle container keeps, enough to take a call and report its start
     memory_margin: float = 0.25  # of the peak, kept above it
     memory_margin_mib: int = 32  # at least
+    observe_s: float = 0.3  # of a call, before it may lend: calls of one action differ by their input
     recalibration_s: float = 2.0  # how long the first call of an action is left alone
 
     def decide(self, container: ContainerView, node: NodeView) -> Target:
@@ -124,6 +125,8 @@ class HarvestPolicy:
         want, why = self._wanted_cpu(container)
         if want > own:
             return own, min(want, node.cores), why
+        if container.running_s < self.observe_s:
+            return own, own, "its call has just started"
         if profile.known and profile.spared_until <= node.time_s and profile.cpu_peak <= SATURATED * own:
             keep = max(self.floor_cpu, round(HEADROOM * profile.cpu_peak), round(HEADROOM * container.cpu_recent))
             if keep < own:

@@ -73,6 +73,11 @@ def test_a_running_call_lends_what_its_action_never_uses() -> None:
     assert decide(replace(RUNNING, profile=profile(*[call(460)] * 3))).keep.cpu_millis == 500
 
 
+def test_a_call_gets_its_own_before_it_lends() -> None:
+    view = replace(RUNNING, profile=profile(*[call(200)] * 3))
+    assert decide(replace(view, running_s=0.1)).keep.cpu_millis == 500
+
+
 def test_initialisation_keeps_its_own() -> None:
     assert decide(replace(RUNNING, initialising=True, profile=profile(*[call(200)] * 3))).keep.cpu_millis == 500
 
