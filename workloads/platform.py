@@ -79,7 +79,7 @@ class Platform:
     def _start(self) -> None:
         self._work.mkdir(parents=True, exist_ok=True)
         # A Unix socket's path may not exceed 107 bytes, which a folder below the user's home may.
-        self._sockets = Path(tempfile.mkdtemp(prefix="owl-"))
+        self._sockets = Path(tempfile.mkdtemp(prefix="owl-bench-"))
         node_socket = self._sockets / "node.sock"
         port = free_port()
         key = f"{uuid.uuid4()}:{''.join(secrets.choice(string.ascii_letters + string.digits) for _ in range(64))}"

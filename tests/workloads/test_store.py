@@ -24,6 +24,7 @@ def home(tmp_path):
 
 def test_a_run_is_there_for_the_one_who_continues(home) -> None:
     with Store("loop", SETTINGS, resume=True, home=home) as store:
+        assert store.continued
         assert store.load("1-off") == {"run": 1}
         assert store.load("1-on") is None
 

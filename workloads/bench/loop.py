@@ -90,6 +90,10 @@ def run(
     for folder in (json and json.parent, report):
         _writable(folder)
     with _terminable(), Store("loop", settings, resume) as store:
+        if resume and not store.continued:
+            console.print(
+                "Nothing to continue: no interrupted run has these settings and this code. All runs are made."
+            )
         runs, resources, earlier_s = _stoppable(settings, store, console)
         values, intervals = figures(runs, _setup_seconds(), earlier_s + time.monotonic() - began)
         samples = {

@@ -19,7 +19,7 @@ class Store:
     """The work folder of benchmark ``bench``; a context manager that holds it for one process alone.
 
     ``resume`` keeps what is there if it was measured with equal ``settings`` on the same commit; otherwise the folder
-    is emptied. Raises :class:`BenchError` when another process holds it or it cannot be written.
+    is emptied; ``continued`` tells which. Raises :class:`BenchError` when another process holds it or it cannot be written.
     """
 
     def __init__(self, bench: str, settings: dict[str, Any], resume: bool, home: Path | None = None) -> None:
@@ -30,6 +30,7 @@ class Store:
         # Runs of different code are not comparable.
         self._key = hashlib.sha256(json.dumps([settings, commit()], sort_keys=True).encode()).hexdigest()
         self._lock: int | None = None
+        self.continued = False
 
     def __enter__(self) -> Self:
         try:
@@ -45,7 +46,8 @@ class Store:
             self._release()
             raise BenchError(f"cannot use {self.folder}: {error.strerror}; OWL_HOME may name another folder") from error
         key = self.folder / "key"
-        if not self._resume or not key.is_file() or key.read_text() != self._key:
+        self.continued = self._resume and key.is_file() and key.read_text() == self._key
+        if not self.continued:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(exist_ok=True)
             key.write_text(self._key)
