@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -54,6 +55,9 @@ NEEDS = {
 def pytest_configure(config: pytest.Config) -> None:
     for name, (_, reason) in NEEDS.items():
         config.addinivalue_line("markers", f"{name}: {reason}; skipped where that is missing")
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # Jobs in the background of a script ignore Ctrl-C, and so would every program a test starts and interrupts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: takes seconds; runs after the others")
 
 

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+from contextlib import ExitStack
 
 import psutil
 import pytest
@@ -108,7 +109,8 @@ def test_following_logs(shop):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    with follow:
+    with follow, ExitStack() as stack:
+        stack.callback(follow.kill)
         assert "waiting for activations" in follow.stdout.readline()
         shop.owl("invoke", "shop/greet", "-p", "name", "follower")
         assert re.fullmatch(r"guest/shop/greet [0-9a-f]{32} success .*\n", follow.stdout.readline())
