@@ -12,15 +12,12 @@ the time from its start to the first token, loading included.
 import os
 import time
 
-from action_runtime.llm import threads
 from action_runtime.llm.engine import Engine
 from action_runtime.llm.errors import LLMError
 from action_runtime.llm.low_rank import Adapter
 from action_runtime.llm.model_store import DEFAULT_MODEL, locate
 from action_runtime.llm.request import Request
 from action_runtime.lora.peft_adapter import find_adapter, load_adapter
-
-threads.use_all_cores()
 
 engines: dict[str, Engine] = {}
 adapters: dict[tuple[str, str], tuple[tuple[int, int], Adapter]] = {}

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from action_runtime.llm.threads import follow_quota  # before torch is imported
+
 from action_runtime.llm.decoder import Decoder
 from action_runtime.llm.errors import RequestError
 from action_runtime.llm.low_rank import Adapter
@@ -77,6 +79,7 @@ class Engine:
         detokenizer, stops = Detokenizer(self.tokenizer.decode), StopStrings(request.stop)
         fed = prompt
         for count in range(1, request.max_tokens + 1):
+            follow_quota()
             token = sampler.choose(self.decoder.forward(fed, cache, adapter))
             if token in self.decoder.config.stop_tokens:
                 yield _last(stops, detokenizer.flush(), "stop")
