@@ -9,7 +9,7 @@ from tests.workloads.runs import RESOURCES, pair_of_runs, use
 from workloads.bench.compare import DEFINITIONS, Run, failures, figures, pairs, rows
 
 KEYS = {
-    "mean_reduction", "p99_reduction", "donor_p99_slowdown", "oom_kills", "conservation_violations",
+    "mean_reduction", "p99_reduction", "donor_p99_slowdown", "lender_p99_slowdown", "oom_kills", "conservation_violations",
     "generate_ttft_ms", "generate_tokens_per_s", "setup_seconds", "run_seconds",
 }  # fmt: skip
 

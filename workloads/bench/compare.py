@@ -26,6 +26,8 @@ DEFINITIONS = {
     "donor_p99_slowdown": "P99(on) / P99(off) over the calls in containers that the manager had harvested from, while "
     "they ran or were idle before, and that it did not give more CPU than their own. Each is divided by the median of "
     "its function with the manager off; the calls of all pairs are pooled.",
+    "lender_p99_slowdown": "The same over all calls in containers that had lent, also those that were then given more "
+    "than their own: what lending costs and brings to those who lend.",
     "oom_kills": "Calls that died of memory while their container had less than its own; all runs.",
     "conservation_violations": "Moments in the journals of all runs at which more was given out than owned.",
     "generate_ttft_ms": "Time to the first token of the LLM function as it reports it; median of warm calls, manager on.",
@@ -88,12 +90,14 @@ def harvested(call: Invocation) -> bool:
     return bool(call.use and call.use["harvested"])
 
 
-def donor(call: Invocation) -> bool:
-    """Its container has lent something, in the call or idle before it, and nothing made up for that.
+def lender(call: Invocation) -> bool:
+    """Its container has lent something, in the call or idle before it."""
+    return bool(call.use and (call.use["lender"] or harvested(call)))
 
-    That is: the call itself never had more CPU than its own.
-    """
-    return bool(call.use and (call.use["lender"] or harvested(call)) and call.use["max_cpu"] <= call.use["own_cpu"])
+
+def donor(call: Invocation) -> bool:
+    """Its container has lent something and nothing made up for that: the call never had more CPU than its own."""
+    return bool(call.use and lender(call) and call.use["max_cpu"] <= call.use["own_cpu"])
 
 
 def accelerated(call: Invocation) -> bool:
@@ -113,8 +117,8 @@ def over_pairs(pairs: Sequence[Pair], statistic: Statistic) -> Estimate:
     return Estimate(*(statistics.median(getattr(one, bound) for one in found) for bound in ("value", "low", "high")))
 
 
-def donors(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
-    """Completion times of the calls that were a :func:`donor`, off and on, as multiples of their function's off median.
+def normalised(pairs: Sequence[Pair], test: Callable[[Invocation], bool]) -> tuple[list[float], list[float]]:
+    """Completion times of the calls that pass ``test`` (managed), off and on, as multiples of their function's median.
 
     Functions differ in scale by a factor of a hundred; undivided, P99 would be that of the slowest one alone. Each
     pair is divided by its own medians; the calls of all pairs are pooled.
@@ -127,7 +131,7 @@ def donors(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
             if not calls:
                 continue
             scale = statistics.median(off.completion_ms for off, _ in calls)
-            off, on = completion([(a, b) for a, b in calls if donor(b)])
+            off, on = completion([(a, b) for a, b in calls if test(b)])
             off_all += [value / scale for value in off]
             on_all += [value / scale for value in on]
     return off_all, on_all
@@ -167,7 +171,8 @@ def figures(
     intervals = {
         "mean_reduction": over_pairs(joined, reduction_of_mean),
         "p99_reduction": over_pairs(joined, reduction_of_p99),
-        "donor_p99_slowdown": bootstrap(slowdown_of_p99, *donors(joined)),
+        "donor_p99_slowdown": bootstrap(slowdown_of_p99, *normalised(joined, donor)),
+        "lender_p99_slowdown": bootstrap(slowdown_of_p99, *normalised(joined, lender)),
     }
     values = {key: estimate.value for key, estimate in intervals.items()}
     values["oom_kills"] = sum(harvest_ooms(run) for run in runs)
