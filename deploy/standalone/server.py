@@ -128,6 +128,7 @@ class Server:
             container_env=dict(self.settings.container_env),
             node_socket=self.settings.node_socket,
             cgroup=self.settings.cgroup or f"owl-{port}",
+            temporary=folder if self.settings.data is None else None,
         )
         try:
             try:

@@ -21,12 +21,14 @@ from deploy.standalone.invoker.process import ProcessContainer, check_run_dir
 from deploy.standalone.invoker.responses import internal_error
 from deploy.standalone.invoker.settings import InvokerSettings
 from deploy.standalone.invoker.slot import Slot
+from deploy.standalone.warden import Warden
 from rm_agent.cgroup import CgroupDriver, CgroupError, detect
 
 log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
 WORKERS = 4
+WARDEN_S = 2.0  # longest that a killed server's warden is waited for
 
 
 class Fleet:
@@ -48,6 +50,7 @@ class Fleet:
         except BaseException:
             self._locks.close()
             raise
+        self._warden = Warden(settings.run_dir, settings.cgroup if self._driver else None, settings.temporary)
         self._loop = Loop("invoker-loop")
         self._workers = ThreadPoolExecutor(WORKERS, "invoker-worker")
 
@@ -55,10 +58,10 @@ class Fleet:
         """Lock the folder and the group, and clear both of a previous server's containers: their number."""
         settings, driver = self._settings, self._driver
         settings.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._locks.callback(os.close, leftovers.lock(settings.run_dir))
+        self._locks.callback(os.close, leftovers.lock(settings.run_dir, WARDEN_S))
         if driver is not None:
             group = driver.create(settings.cgroup)
-            self._locks.callback(os.close, leftovers.lock(group.folders[0]))
+            self._locks.callback(os.close, leftovers.lock(group.folders[0], WARDEN_S))
             # All containers together compete with the rest of the machine: they must not weigh as one task.
             group.set_cpu_weight(1024 * len(os.sched_getaffinity(0)))
         return leftovers.clear(settings.run_dir, driver, settings.cgroup)
@@ -100,6 +103,7 @@ class Fleet:
                 self._driver.create(self._settings.cgroup).remove()
             except CgroupError as error:
                 log.warning("%s", error)
+        self._warden.dismiss()
         self._locks.close()
         with contextlib.suppress(OSError):  # it may hold what is not ours
             self._settings.run_dir.rmdir()

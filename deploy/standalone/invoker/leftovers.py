@@ -8,6 +8,7 @@ import re
 import select
 import shutil
 import signal
+import time
 from pathlib import Path
 
 from deploy.standalone.invoker.process import KILL_TIMEOUT_S, PID
@@ -20,19 +21,24 @@ class InUse(OSError):
     """Another server that is running keeps its containers here."""
 
 
-def lock(folder: Path) -> int:
+def lock(folder: Path, wait_s: float = 0.0) -> int:
     """Take the folder (of files, or of a control group) for this process.
 
-    Returns the descriptor whose closing, at the latest by the end of the process, gives it back. Raises
+    ``wait_s`` is how long to wait for who has it: a killed server's warden is done with it in a moment. Returns the descriptor whose closing, at the latest by the end of the process, gives it back. Raises
     :class:`InUse`.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise InUse(f"another server keeps its containers in {folder}: stop it or choose another one") from None
-    return descriptor
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() < until:
+                time.sleep(0.02)
+                continue
+            os.close(descriptor)
+            raise InUse(f"another server keeps its containers in {folder}: stop it or choose another one") from None
 
 
 def clear(run_dir: Path, driver: CgroupDriver | None, parent: str | None) -> int:

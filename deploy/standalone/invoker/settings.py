@@ -21,3 +21,4 @@ class InvokerSettings:
     cgroup: str | None = None  # parent group of the containers; None: limits are not enforced
     pause_grace_s: float = 10.0
     idle_s: float = 600.0
+    temporary: Path | None = None  # a folder to be removed should the server be killed

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deploy.standalone.invoker import InUse, InvokerClosed
@@ -29,6 +30,12 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def commands(word: str) -> list[str]:
+    """Of processes, the warden and the containers among them, that were told of it."""
+    found = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+    return [command for command in found if word in command]
 
 
 def text(line: str) -> str:
@@ -359,19 +366,45 @@ def test_closing_leaves_nothing(make_invoker, invocation, run_dir: Path) -> None
 
 
 CRASH = """
-import os, sys, time
+import os, psutil, sys, time
 from pathlib import Path
 from deploy.standalone.invoker import InvokerSettings, ProcessInvoker
-ProcessInvoker(InvokerSettings(1024, "http://localhost:3233", Path(sys.argv[1]), cgroup=sys.argv[2] or None))
-while len(list(Path(sys.argv[1]).glob("wsk0_*/proxy.sock"))) < 2: time.sleep(0.01)
+run_dir, group, temporary, warden = sys.argv[1:]
+settings = InvokerSettings(1024, "http://localhost:3233", Path(run_dir), cgroup=group or None, temporary=Path(temporary))
+ProcessInvoker(settings)
+while len(list(Path(run_dir).glob("wsk0_*/proxy.sock"))) < 2: time.sleep(0.01)
+if warden == "killed":
+    [child.kill() for child in psutil.Process().children() if "deploy.standalone.warden" in child.cmdline()]
 os.kill(os.getpid(), 9)
 """
 
 
-@pytest.mark.parametrize("with_groups", [pytest.param(True, marks=pytest.mark.root), False])
-def test_what_a_killed_server_left_is_cleared_away(make_invoker, invocation, run_dir: Path, with_groups: bool) -> None:
+def crash(run_dir: Path, group: str | None, temporary: Path, warden: str) -> None:
+    arguments = [str(run_dir), group or "", str(temporary), warden]
+    subprocess.run([sys.executable, "-c", CRASH, *arguments], check=False, timeout=30)
+
+
+WITH_GROUPS = pytest.mark.parametrize("with_groups", [pytest.param(True, marks=pytest.mark.root), False])
+
+
+@WITH_GROUPS
+def test_the_containers_of_a_killed_server_go_with_it(tmp_path, run_dir: Path, with_groups: bool, eventually) -> None:
+    group = f"owltest-orphans-{os.getpid()}" if with_groups else None
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    crash(run_dir, group, temporary, "alive")
+    eventually(lambda: not run_dir.exists() and not temporary.exists(), 10)
+    eventually(lambda: not commands(str(run_dir)), 5)
+    if with_groups:
+        assert detect().children(group) == [] and not any(Path("/sys/fs/cgroup").glob(f"*/{group}"))
+
+
+@WITH_GROUPS
+def test_what_a_killed_server_left_is_cleared_away(
+    make_invoker, invocation, run_dir: Path, with_groups: bool, tmp_path
+) -> None:
     group = f"owltest-crash-{os.getpid()}" if with_groups else None
-    subprocess.run([sys.executable, "-c", CRASH, str(run_dir), group or ""], check=False, timeout=30)
+    crash(run_dir, group, tmp_path / "none", "killed")
     pids = [int(file.read_text()) for file in run_dir.glob("wsk0_*/pid")]
     assert len(pids) == 2 and all(Path(f"/proc/{pid}").exists() for pid in pids)
     invoker = make_invoker(stem_cells=0, cgroup=group)
