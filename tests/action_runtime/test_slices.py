@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
 
@@ -51,33 +52,40 @@ def test_without_control_groups(tmp_path):
     assert layout(tmp_path, V1, {}).cores() == CpuQuota(tmp_path, tmp_path / "none").cores() == MACHINE
 
 
-FOLLOW = """
+@pytest.mark.root
+def test_the_share_of_a_running_process(group):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WATCH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    with process, ExitStack() as stack:
+        stack.callback(process.kill)
+        group.add(process.pid)
+        seen = []
+        for millis in (500, 900, None):
+            group.set_cpu(millis)
+            process.stdin.write("\n")
+            seen.append(float(process.stdout.readline()))
+        assert seen == [0.5, 0.9, MACHINE]
+
+
+WATCH = """
 import sys
-from action_runtime.llm.threads import follow_quota
+from action_runtime.slices import CpuQuota
+quota = None
 for _ in sys.stdin:
-    print(follow_quota(), flush=True)
+    quota = quota or CpuQuota()
+    print(quota.cores(), flush=True)
 """
 
 
-@pytest.mark.root
-@pytest.mark.skipif(MACHINE < 2, reason="needs two cores")
-def test_threads_follow_a_quota_that_changes():
+@pytest.fixture
+def group():
     from rm_agent.cgroup import detect
 
-    group = detect().create(f"owl-test-{os.getpid()}/threads")
-    process = subprocess.Popen(
-        [sys.executable, "-c", FOLLOW], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    try:
-        group.add(process.pid)
-        counts = []
-        for millis in (500, 1000, 2000, 1400, None):
-            group.set_cpu(millis)
-            process.stdin.write("\n")
-            counts.append(int(process.stdout.readline()))
-        assert counts == [1, 1, 2, 1, MACHINE]
-    finally:
-        process.kill()
-        process.communicate()
-        group.remove()
-        detect().open(group.path.rpartition("/")[0]).remove()
+    driver = detect()
+    parent = f"owl-test-{os.getpid()}"
+    made = driver.create(f"{parent}/slice")
+    yield made
+    made.kill()
+    made.remove()
+    driver.open(parent).remove()

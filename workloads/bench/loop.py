@@ -30,7 +30,7 @@ from workloads.bench import BenchError
 from workloads.bench.compare import Run, figures
 from workloads.bench.document import ROOT, document, write
 from workloads.bench.store import Store
-from workloads.bench.table import summary
+from workloads.bench.table import served, summary
 from workloads.bench.watch import Watch, attach
 from workloads.platform import Platform, PlatformError
 from workloads.replay import Request, replay
@@ -41,6 +41,10 @@ LOAD = 0.35
 SECONDS, QUICK_SECONDS = 150.0, 40.0
 PAIRS = 3
 WARM_CALLS = 2
+NOTICE = (
+    "[yellow]No root or no writable control groups: limits are not enforced and nothing can be lent. The functions are "
+    "served and timed without the resource manager; run it as root to see what the manager does.[/]"
+)
 MANIFESTS = (ROOT / "actions" / "manifest.yaml", ROOT / "workloads" / "functions" / "manifest.yaml")
 
 
@@ -67,6 +71,9 @@ def run(
         trace: ``bursty`` (generated) or ``azure`` (the Azure Functions 2019 sample in ``OWL_DATA``).
         resume: continue with the finished runs of an interrupted benchmark of the same settings.
 
+    Without root or writable control groups nothing can be lent: one replay is then made without the manager, with a
+    notice, and its times are printed.
+
     Raises:
         BenchError: the settings make no trace, or the platform or a function does not work here.
     """
@@ -79,14 +86,19 @@ def run(
         "seed": seed,
         "trace": trace,
         "warm_calls": WARM_CALLS,
+        "modes": ["off", "on"],
         "quick": quick,
     }
     if settings["pairs"] < 1 or settings["seconds"] <= 0 or not 0 < load <= 1 or trace not in ("bursty", "azure"):
         raise BenchError("pairs and seconds must be positive, load between 0 and 1, trace `bursty` or `azure`")
-    if detect() is None:
-        raise BenchError(
-            "without root or writable control groups nothing can be lent, so there is nothing to compare; run it as root"
-        )
+    enforced = detect() is not None
+    if not enforced:
+        if json:
+            raise BenchError(
+                "without root or writable control groups nothing can be lent, so there is nothing to compare; run it as root"
+            )
+        settings |= {"pairs": 1, "modes": ["off"]}
+        console.print(NOTICE)
     for folder in (json and json.parent, report):
         _writable(folder)
     with _terminable(), Store("loop", settings, resume) as store:
@@ -95,6 +107,10 @@ def run(
                 "Nothing to continue: no interrupted run has these settings and this code. All runs are made."
             )
         runs, resources, earlier_s = _stoppable(settings, store, console)
+        if not enforced:
+            served(console, runs)
+            store.complete()
+            return document("loop", settings | {"resources": resources}, {}, {"runs": [one.to_json() for one in runs]})
         values, intervals = figures(runs, _setup_seconds(), earlier_s + time.monotonic() - began)
         samples = {
             "runs": [one.to_json() for one in runs],
@@ -137,7 +153,7 @@ def _stoppable(settings: dict[str, Any], store: Store, console: Console) -> Meas
         raise BenchError(str(error)) from error
     except KeyboardInterrupt:
         console.print(
-            f"Stopped. {len(store)} of {2 * settings['pairs']} runs are kept; --resume continues with the others."
+            f"Stopped. {len(store)} of {len(settings['modes']) * settings['pairs']} runs are kept; --resume continues with the others."
         )
         raise
 
@@ -159,7 +175,7 @@ def _measure(settings: dict[str, Any], store: Store, console: Console) -> Measur
     with Progress(*columns, console=console) as progress:
         for pair in range(1, settings["pairs"] + 1):
             requests = _requests(settings, pair, work)
-            for mode in ("off", "on") if pair % 2 else ("on", "off"):
+            for mode in settings["modes"][:: 1 if pair % 2 else -1]:
                 saved = store.load(f"{pair}-{mode}")
                 if saved is not None:
                     run, resources = Run.from_json(saved["run"]), saved["resources"]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workloads.bench.compare import Row, Run, failures, rows
-from workloads.stats import Estimate
+from workloads.stats import Estimate, percentile
 
 
 def summary(
@@ -33,9 +33,7 @@ def summary(
             table.add_section()
         table.add_row(*_cells(row))
     console.print(table)
-    for (mode, action, reason), count in failures(runs).items():
-        console.print(f"[red]failed[/] {count} x {action}, manager {mode}: ", end="")
-        console.print(reason, markup=False, highlight=False)
+    _failures(console, runs)
     figure_table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in figures.items():
         interval = intervals.get(key)
@@ -47,6 +45,29 @@ def summary(
             else "",
         )
     console.print(figure_table)
+
+
+def served(console: Console, runs: Sequence[Run]) -> None:
+    """Print how long the calls of each function took, where there is nothing to compare them with."""
+    table = Table(title="Completion time in ms", box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("function")
+    for title in ("calls", "mean", "P50", "P99", "cold", "failed"):
+        table.add_column(title, justify="right", no_wrap=True)
+    calls = [call for run in runs for call in run.invocations]
+    for action in sorted({call.action for call in calls}):
+        of_action = [call for call in calls if call.action == action]
+        times = [call.completion_ms for call in of_action if call.ok] or [math.nan]
+        cells = (sum(times) / len(times), percentile(times, 50), percentile(times, 99))
+        cold, failed = sum(call.init_ms is not None for call in of_action), sum(not call.ok for call in of_action)
+        table.add_row(action, *map(number, (len(of_action), *cells, cold, failed)))
+    console.print(table)
+    _failures(console, runs)
+
+
+def _failures(console: Console, runs: Sequence[Run]) -> None:
+    for (mode, action, reason), count in failures(runs).items():
+        console.print(f"[red]failed[/] {count} x {action}, manager {mode}: ", end="")
+        console.print(reason, markup=False, highlight=False)
 
 
 def _cells(row: Row) -> list[str]:

@@ -6,17 +6,20 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from action_runtime.llm.threads import follow_quota  # before torch is imported
-
+from action_runtime.llm import threads  # before torch is imported
 from action_runtime.llm.decoder import Decoder
 from action_runtime.llm.errors import RequestError
+from action_runtime.llm.kv_cache import KVCache
 from action_runtime.llm.low_rank import Adapter
 from action_runtime.llm.request import Request
 from action_runtime.llm.sampling import Sampler
 from action_runtime.llm.text_stream import Detokenizer, StopStrings
 from action_runtime.llm.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FinishReason = Literal["stop", "length"]
 
@@ -79,8 +82,7 @@ class Engine:
         detokenizer, stops = Detokenizer(self.tokenizer.decode), StopStrings(request.stop)
         fed = prompt
         for count in range(1, request.max_tokens + 1):
-            follow_quota()
-            token = sampler.choose(self.decoder.forward(fed, cache, adapter))
+            token = sampler.choose(self._forward(fed, cache, adapter))
             if token in self.decoder.config.stop_tokens:
                 yield _last(stops, detokenizer.flush(), "stop")
                 return
@@ -94,6 +96,15 @@ class Engine:
                 last = _last(stops, detokenizer.flush(), "length")
                 yield Delta(text + last.text, last.finish_reason)
             fed = [token]
+
+    def _forward(self, tokens: list[int], cache: KVCache, adapter: Adapter | None) -> Tensor:
+        tuner = threads.tuner()
+        threads.use(tuner.count())
+        start = time.perf_counter()
+        logits = self.decoder.forward(tokens, cache, adapter)
+        if len(tokens) == 1:  # prompts differ in length, and so in time
+            tuner.took(time.perf_counter() - start)
+        return logits
 
     def complete(self, request: Request, adapter: Adapter | None = None) -> Completion:
         """Generate to the end."""
