@@ -13,6 +13,7 @@ from deploy.standalone.invoker.loop import Loop
 from deploy.standalone.invoker.responses import MAX_RESULT
 
 CHUNK = 262_144
+PIPE_MAX = 1 << 20  # bytes that a pipe holds at most, if the action makes it as large as it may
 TAIL = 2_000  # bytes of output outside an activation that are kept to explain a failed start
 
 
@@ -70,10 +71,11 @@ class Conversation:
             self._loop.want_write(connection.fileno(), True)
 
     def drain(self) -> None:
-        """Read the output that is there already."""
+        """Read the output that is there already, and not all that a process may go on writing."""
         for stream in (0, 1):
-            while self._on_output(stream):
-                pass
+            for _ in range(PIPE_MAX // CHUNK):
+                if not self._on_output(stream):
+                    break
 
     def close(self) -> None:
         """Stop listening; the container may be destroyed afterwards."""

@@ -24,8 +24,8 @@ class InUse(OSError):
 def lock(folder: Path, wait_s: float = 0.0) -> int:
     """Take the folder (of files, or of a control group) for this process.
 
-    ``wait_s`` is how long to wait for who has it: a killed server's warden is done with it in a moment. Returns the descriptor whose closing, at the latest by the end of the process, gives it back. Raises
-    :class:`InUse`.
+    ``wait_s`` is how long to wait for who has it: a killed server's warden is done with it in a moment. Returns the
+    descriptor whose closing, at the latest by the end of the process, gives it back. Raises :class:`InUse`.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     until = time.monotonic() + wait_s

@@ -70,13 +70,13 @@ class ProcessContainer:
             self._cgroup.set_memory(memory_mib)
             self._cgroup.set_pids(PIDS_LIMIT)
         joins = [] if self._cgroup is None else [str(file) for file in self._cgroup.procs_files]
-        self.ready, ready = self._pipe()
-        stdout, stdout_end = self._pipe()
-        stderr, stderr_end = self._pipe()
-        self.streams = (stdout, stderr)
-        runtime = [sys.executable, "-m", "action_runtime", "--listen", f"unix:{self._folder / SOCKET}",
-                   "--ready-fd", str(ready), "--work", str(work)]  # fmt: skip
-        try:
+        with contextlib.ExitStack() as ends:
+            self.ready, ready = self._pipe(ends)
+            stdout, stdout_end = self._pipe(ends)
+            stderr, stderr_end = self._pipe(ends)
+            self.streams = (stdout, stderr)
+            runtime = [sys.executable, "-m", "action_runtime", "--listen", f"unix:{self._folder / SOCKET}",
+                       "--ready-fd", str(ready), "--work", str(work)]  # fmt: skip
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", _LAUNCH, "owl", str(len(joins)), *joins, *runtime],
                 stdin=subprocess.DEVNULL,
@@ -87,17 +87,16 @@ class ProcessContainer:
                 env=self._environment(settings, work, temporary),
                 start_new_session=True,
             )
-        finally:
-            for end in (ready, stdout_end, stderr_end):
-                os.close(end)
         self.exited = os.pidfd_open(self._process.pid)
         self._descriptors.append(self.exited)
         (self._folder / PID).write_text(str(self._process.pid))
 
-    def _pipe(self) -> tuple[int, int]:
+    def _pipe(self, ends: contextlib.ExitStack) -> tuple[int, int]:
+        """(read, write); the writing end goes with ``ends``."""
         read, write = os.pipe()
-        os.set_blocking(read, False)
+        ends.callback(os.close, write)
         self._descriptors.append(read)
+        os.set_blocking(read, False)
         return read, write
 
     def _environment(self, settings: InvokerSettings, work: Path, temporary: Path) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -175,6 +177,31 @@ def test_time_is_up_while_running(make_invoker, invocation, eventually) -> None:
     assert outcome.size is None
     assert 200 <= outcome.end_ms - outcome.start_ms - outcome.init_ms < 1000
     eventually(lambda: invoker.stats()["containersRemoved"] == 1)
+
+
+def test_endless_output_does_not_outlive_the_time_limit(make_invoker, invocation) -> None:
+    invoker = make_invoker(stem_cells=0)
+    code = "import subprocess\n\ndef main(args):\n    subprocess.run(['yes'])\n"
+    outcome = invoker.submit(invocation(code, timeout=300, logs=0)).result(20)
+    assert outcome.result["error"].startswith("The action exceeded its time limits")
+    assert invoker.submit(invocation()).result(20).status is Status.SUCCESS
+
+
+def test_a_start_without_descriptors_leaks_none(make_invoker, invocation, monkeypatch: pytest.MonkeyPatch) -> None:
+    invoker = make_invoker(stem_cells=0)
+    before = len(os.listdir("/proc/self/fd"))
+    pipe, made = os.pipe, itertools.count(1)
+
+    def scarce() -> tuple[int, int]:
+        if next(made) % 3 == 0:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return pipe()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("deploy.standalone.invoker.process.os.pipe", scarce)
+        outcome = invoker.submit(invocation()).result(20)
+    assert "Too many open files" in outcome.result["error"]
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_time_is_up_while_loading(make_invoker, invocation) -> None:
