@@ -7,9 +7,11 @@ agent is killed before anything is restored, so that it cannot wake up and act o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +61,11 @@ def main(journal_path: str, agent: int, silence_s: float) -> None:
     # The agent's end must be the only thing that ends this process early.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    agent_fd = os.pidfd_open(agent)
+    try:
+        agent_fd = os.pidfd_open(agent)
+    except ProcessLookupError:  # it was quicker to die than this process to start
+        restore(journal_path, "the agent died")
+        return
     while True:
         ready, _, _ = select.select([0], [], [], silence_s)
         if not ready:
@@ -82,9 +88,11 @@ def restore(journal_path: str, reason: str) -> None:
     try:
         # A new agent that was quicker does the same work before anything else.
         if driver is not None and journal.acquire(wait_s=0.2):
-            journal.begin("guardian")
+            with contextlib.suppress(sqlite3.Error):  # a full disk must not keep the owners from their own
+                journal.begin("guardian")
             recover(journal, CgroupActuator(driver), reason)
-            journal.end()
+            with contextlib.suppress(sqlite3.Error):
+                journal.end()
     finally:
         journal.close()
 

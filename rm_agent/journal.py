@@ -213,8 +213,10 @@ class Journal:
             self._insert([(number, "restore", resource, before, after, reason)])
 
     def gone(self, path: str) -> None:
-        with self._lock, self._db:
-            self._gone(self._ids.pop(path))
+        with self._lock:
+            with self._db:
+                self._gone(self._ids[path])
+            del self._ids[path]  # only now: a caller whose row was not written tries again
 
     def forget(self, known: Known) -> None:
         """Recovery found that the container is gone."""

@@ -390,8 +390,8 @@ class Manager:
             market.change_own(container.name, getattr(own, resource)) for resource, market in self._markets.items()
         ):
             return
-        container.own = own
         self._journal.change_own(container.path, own, "set by the platform")
+        container.own = own  # only now: what could not be recorded is seen as new again
         self._event("own", container.name, f"the platform set {own.cpu_millis} millicores, {own.memory_mib} MiB")
 
     def _sweep(self) -> None:

@@ -162,7 +162,7 @@ class Market:
         refused: set[str] = set()
         while steps := [step for step in self._ledger.steps() if step.shrinks or step.container not in refused]:
             if not self._record(steps, reason):
-                return
+                continue  # there are other steps now
             for index, step in enumerate(steps):
                 problem = self._write(step)
                 if problem is None:
@@ -199,8 +199,6 @@ class Market:
             self._recorded = dict(self._ledger.applied)
             for loan in self._ledger.loans:
                 self._ledger.repay(loan.donor, loan.borrower, loan.amount)
-            for step in self._ledger.steps():
-                self._write(step)
             return False
         return True
 
@@ -214,8 +212,7 @@ class Market:
     def _record_again(self) -> bool:
         ledger = self._ledger
         if ledger.applied != ledger.own:
-            for step in ledger.steps():
-                self._write(step)
+            self._settle("the journal cannot be written")
             return False
         try:
             recorded = self._recorded or {}

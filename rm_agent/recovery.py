@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from rm_agent.actuators import Actuator, ActuatorError, ContainerGone
@@ -23,7 +26,7 @@ def recover(journal: Journal, actuator: Actuator, reason: str, patience_s: float
     """Restore what differs from its own, borrowers first, and forget the containers that are gone.
 
     A shrink that is refused (memory in use) is tried again until ``patience_s`` is over; owners do not wait for it
-    longer than that.
+    longer than that. A journal that can only be read is no reason to leave anything undone.
     """
     present: list[tuple[Known, Allocation]] = []
     gone: list[Known] = []
@@ -44,14 +47,14 @@ def recover(journal: Journal, actuator: Actuator, reason: str, patience_s: float
         if grows:
             # Only now, since what was lent to a container that is gone would seem to be owned by nobody.
             for known in gone:
-                journal.forget(known)
+                _try_to_record(partial(journal.forget, known))
         for known, has in present:
             for resource in actuator.resources:
                 own, now = getattr(known.own, resource), getattr(has, resource)
                 unlimited = now == 0
                 if own == 0 or own == now or grows == (now > own or unlimited):
                     continue
-                journal.restored(known, resource, now, reason)
+                _try_to_record(partial(journal.restored, known, resource, now, reason))
                 while True:
                     try:
                         actuator.apply(known.path, resource, own)
@@ -66,3 +69,10 @@ def recover(journal: Journal, actuator: Actuator, reason: str, patience_s: float
                             break
                         time.sleep(0.02)
     return Recovered(len(present), resized, refused)
+
+
+def _try_to_record(write: Callable[[], None]) -> None:
+    try:
+        write()
+    except sqlite3.Error as error:
+        log.error("the journal cannot be written: %s", error)

@@ -107,14 +107,14 @@ class ReportSocket:
             if report is None or pid is None:
                 self.malformed += 1
                 continue
-            group = group_of(pid)
-            if not group:
-                self.unknown += 1
-                continue
             try:
-                handle(report, group, received)
+                group = group_of(pid)
+                if group:
+                    handle(report, group, received)
+                else:
+                    self.unknown += 1
             except Exception:  # one report must not end all of them
-                log.exception("a report of %s could not be handled", group)
+                log.exception("a report of process %d could not be handled", pid)
 
     def close(self) -> None:
         self._stop_writer.send(b"q")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from rm_agent.actuators.cgroup import CgroupActuator
 from rm_agent.cgroup import Cgroup
+from rm_agent.guardian import restore
 from rm_agent.harvest import Step
 from rm_agent.journal import Journal, audit
 from tests.rm_agent.conftest import Node, until
@@ -96,3 +98,24 @@ def test_a_new_group_of_an_old_name_keeps_its_limits(lent: tuple[Path, Cgroup, C
     until(lambda: audit(journal).sessions == 2)
     assert again.get_cpu() == 200
     assert audit(journal).violations == 0
+
+
+def test_an_agent_that_is_dead_before_the_guardian_looks_is_cleaned_up_after(lent: tuple[Path, Cgroup, Cgroup]) -> None:
+    journal, donor, borrower = lent
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    subprocess.run(
+        [sys.executable, "-m", "rm_agent.guardian", str(journal), str(dead.pid), "30"], stdin=subprocess.DEVNULL, check=True
+    )
+    assert (donor.get_cpu(), borrower.get_cpu()) == (500, 500)
+
+
+def test_a_full_disk_keeps_nobody_from_his_own(lent: tuple[Path, Cgroup, Cgroup]) -> None:
+    journal, donor, borrower = lent
+    with sqlite3.connect(journal, isolation_level=None) as blocker:
+        for table in ("sessions", "transitions"):
+            blocker.execute(
+                f"CREATE TRIGGER full_{table} BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+            )
+    restore(str(journal), "the agent died")
+    assert (donor.get_cpu(), borrower.get_cpu()) == (500, 500)

@@ -186,3 +186,14 @@ def test_what_is_no_journal_is_refused_in_words(tmp_path: Path) -> None:
         Journal(tmp_path / "new.db")
     with pytest.raises(JournalError, match="version 99"):
         audit(tmp_path / "new.db")
+
+
+def test_an_end_that_could_not_be_written_can_be_written_later(tmp_path: Path) -> None:
+    journal = opened(tmp_path / "j.db", "a")
+    with sqlite3.connect(tmp_path / "j.db", isolation_level=None) as blocker:
+        blocker.execute("CREATE TRIGGER full BEFORE INSERT ON transitions BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        with pytest.raises(sqlite3.Error):
+            journal.gone("root/a")
+        blocker.execute("DROP TRIGGER full")
+    journal.gone("root/a")
+    assert journal.in_charge() == []

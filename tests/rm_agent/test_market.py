@@ -98,3 +98,22 @@ def test_without_a_journal_nothing_is_lent_and_owners_get_theirs_back(node: Node
         blocker.execute("DROP TRIGGER full")
     assert bench.market.borrow("borrower", 900, offer(donor, 200), "test") == 700
     assert audit(bench.path).violations == 0
+
+
+def test_without_a_journal_memory_in_use_is_still_not_given_out_twice(node: Node, tmp_path: Path) -> None:
+    bench = Bench(node, tmp_path, "memory_mib")
+    donor, borrower, other = (node.container(name, memory=128) for name in ("donor", "borrower", "other"))
+    bench.add(donor, borrower, other)
+    bench.market.borrow("borrower", 192, offer(donor, 64), "test")
+    holder = node.holder(borrower, 150)
+    with sqlite3.connect(bench.path, isolation_level=None) as blocker:
+        blocker.execute("CREATE TRIGGER full BEFORE INSERT ON transitions BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        bench.market.borrow("other", 160, offer(donor, 32), "test")
+        assert sum(group.get_memory() for group in (donor, borrower, other)) <= 384
+        holder.kill()
+        holder.wait()
+        bench.market.recall("donor", 128, "its owner has a call")
+        assert [group.get_memory() for group in (donor, borrower, other)] == [128, 128, 128]
+        blocker.execute("DROP TRIGGER full")
+    assert bench.market.borrow("borrower", 192, offer(donor, 64), "test") == 192
+    assert audit(bench.path).violations == 0
