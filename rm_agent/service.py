@@ -101,6 +101,7 @@ class Service:
         self._guardian = None if settings.dry else Guardian(settings.journal)
         self._poller = ActivationPoller(settings.api, self._journal) if settings.api is not None else None
         self._stop = threading.Event()
+        self._halted = False
         self._guarded = time.monotonic()
 
     @property
@@ -109,7 +110,7 @@ class Service:
 
     def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._halt())
+            signal.signal(number, self._halt)
         # A report must not wait its turn behind whole slices of the other threads' work.
         sys.setswitchinterval(0.0005)
         self._claim_priority()
@@ -146,12 +147,15 @@ class Service:
             self._release()
 
     def _rounds(self) -> None:
-        """The policy's rounds, in the main thread. Ends with the service, or when the safeguard has stopped."""
-        beaten = pruned = 0.0
-        while not self._stop.is_set():
+        """The policy's rounds and the guardian's beats, in the main thread, until the service is to end."""
+        beaten = pruned = due = 0.0
+        while not self._halted:
             started = time.monotonic()
             try:
-                self.manager.round()
+                if started >= due or self.manager.wake.is_set():
+                    self.manager.wake.clear()
+                    due = started + self.settings.interval_s
+                    self.manager.round()
                 if started - pruned >= PRUNE_S:
                     pruned = started
                     self._journal.prune()
@@ -161,8 +165,8 @@ class Service:
             if self._guardian is not None and started - beaten >= BEAT_S and started - self._guarded < 2.0:
                 beaten = started
                 self._guardian.beat()
-            self.manager.wake.clear()
-            self.manager.wake.wait(max(0.01, self.settings.interval_s - (time.monotonic() - started)))
+            # Beats must not wait for a long interval.
+            self.manager.wake.wait(max(0.01, min(due - time.monotonic(), BEAT_S)))
 
     def _guard(self) -> None:
         due = time.monotonic()
@@ -175,9 +179,9 @@ class Service:
             due = max(due + GUARD_S, self._guarded)
             self._stop.wait(due - self._guarded)
 
-    def _halt(self) -> None:
-        self._stop.set()
-        self.manager.wake.set()
+    def _halt(self, *_: object) -> None:
+        # A signal may come while this very thread holds the lock inside an event: setting one would wait for ever.
+        self._halted = True
 
     def _claim_priority(self) -> None:
         try:

@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from rm_agent.cgroup import Cgroup, CgroupNotFound
+from rm_agent.guardian import SILENCE_S
 from rm_agent.journal import activations, audit
 from tests.rm_agent.conftest import Node, until
 
@@ -357,3 +358,10 @@ def children(pid: int) -> list[int]:
 
 def command(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def test_rounds_may_be_rarer_than_the_guardian_is_patient(node: Node, agent: Starter) -> None:
+    service = agent("--interval-ms", "60000")
+    with pytest.raises(subprocess.TimeoutExpired):
+        service.process.wait(SILENCE_S + 1.5)
+    assert service.stop() == 0
