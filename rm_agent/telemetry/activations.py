@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 
@@ -49,6 +50,9 @@ class ActivationPoller:
         since = self._complete_ms - (LATEST_MS if sweep else RECENT_MS)
         try:
             new = self._fetch(max(0, since), upto)
+        except sqlite3.Error as error:
+            log.error("the journal cannot be written: %s", error)
+            return 0  # what was listed is listed again
         except (OpenWhiskError, Unreachable) as error:
             if self.reachable is not False:
                 log.warning("activations cannot be read, the containers are managed all the same: %s", error)

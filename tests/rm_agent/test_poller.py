@@ -89,3 +89,14 @@ def test_an_outage_loses_nothing(platform: Platform, tmp_path: Path) -> None:
     assert poller.poll() == 0 and poller.reachable is False
     platform.broken = False
     assert poller.poll() == 1 and poller.reachable is True
+
+
+def test_a_journal_that_cannot_be_written_is_written_later(platform: Platform, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.db")
+    poller = ActivationPoller(platform.api, journal)
+    platform.add(1)
+    with sqlite3.connect(tmp_path / "j.db", isolation_level=None) as blocker:
+        blocker.execute("CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        assert poller.poll() == 0
+        blocker.execute("DROP TRIGGER full")
+    assert poller.poll() == 1

@@ -18,8 +18,9 @@ def timestamp(time_ns: int) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:09d}Z"
 
 
-def line(time_ns: int, stream: int, text: str) -> str:
-    return f"{timestamp(time_ns):<30} {_NAMES[stream]}: {text}"
+def head(time_ns: int, stream: int) -> str:
+    """What stands before the text of a line."""
+    return f"{timestamp(time_ns):<30} {_NAMES[stream]}: "
 
 
 class ActivationLog:
@@ -45,15 +46,16 @@ class ActivationLog:
         if self._ended[stream]:
             return
         now = time.time_ns()
+        prefix = head(now, stream)  # once: to format a time takes longer than all else that is done with a line
         *finished, rest = (self._open[stream] + data).split(b"\n")
         for text in finished:
             if text.endswith(SENTINEL):
                 self._ended[stream] = True
                 self._open[stream] = b""
                 if len(text) > len(SENTINEL):  # output that lacked a final newline
-                    self._add(now, stream, text[: -len(SENTINEL)])
+                    self._add(now, prefix, text[: -len(SENTINEL)])
                 return
-            self._add(now, stream, text)
+            self._add(now, prefix, text)
         if len(rest) > max(self._limit - self._size, len(SENTINEL)):
             # Nothing of an endless line is wanted but the sentinel that may end it.
             self._truncate(now)
@@ -69,25 +71,25 @@ class ActivationLog:
         now = time.time_ns()
         for stream, rest in enumerate(self._open):
             if rest:
-                self._add(now, stream, rest.removesuffix(SENTINEL))
+                self._add(now, head(now, stream), rest.removesuffix(SENTINEL))
         if self._limit:
             if lost:
-                self.lines.append(line(now, STDERR, LOST))
+                self.lines.append(head(now, STDERR) + LOST)
             if failed:
-                self.lines.append(line(now, STDERR, NOT_AS_EXPECTED))
+                self.lines.append(head(now, STDERR) + NOT_AS_EXPECTED)
         return self.lines
 
-    def _add(self, now: int, stream: int, text: bytes) -> None:
+    def _add(self, now: int, prefix: str, text: bytes) -> None:
         if self._truncated:
             return
         self._size += len(text) + 1
         if self._size > self._limit:
             self._truncate(now)
             return
-        self.lines.append(line(now, stream, text.decode(errors="replace").rstrip("\r")))
+        self.lines.append(prefix + text.decode(errors="replace").rstrip("\r"))
 
     def _truncate(self, now: int) -> None:
         if not self._truncated:
             self._truncated = True
             notice = f"Logs were truncated because the total bytes size exceeds the limit of {self._limit} bytes."
-            self.lines.append(line(now, STDERR, notice))
+            self.lines.append(head(now, STDERR) + notice)
