@@ -27,6 +27,7 @@ SERVER_STOP_TIMEOUT_S = 40
 # The LLM functions need more than the 512 MB that OpenWhisk allows by default.
 SERVER_OPTIONS = ("--max-action-memory", "2048")
 NOT_RUNNING = 3  # exit code of `status` for a service that does not run, as of systemctl
+PLATFORM_IS_UP = "the platform itself is up: try again, or stop it with `owl down`"
 TITLES = {"server": "platform", "manager": "resource manager"}
 
 
@@ -138,6 +139,10 @@ def _ensure_manager(home: Home, server: Service, port: int) -> None:
         notices().print("without root or writable cgroups nothing can be lent: the resource manager is not started")
         return
     url = f"http://127.0.0.1:{port}"
+    if _get(f"{url}/health") is not None:  # its answer would pass for that of the one started here
+        raise Failure(
+            f"another resource manager already answers at {url}; stop it, or choose another --manager-port\n{PLATFORM_IS_UP}"
+        )
     command = [program("rm-agent"), "serve", "--port", str(port), "--cgroup-root", f"owl-{server.url.rpartition(':')[2]}"]
     command += ["--node-socket", str(home.node_socket), "--journal", str(home.journal)]
     # By the environment, since arguments can be read by every user of the machine.
@@ -147,7 +152,7 @@ def _ensure_manager(home: Home, server: Service, port: int) -> None:
         try:
             _await(home, "manager", service, lambda: _get(f"{url}/health") is not None)
         except Failure as failure:
-            raise Failure(f"{failure.message}\nthe platform itself is up: try again, or stop it with `owl down`") from None
+            raise Failure(f"{failure.message}\n{PLATFORM_IS_UP}") from None
     notices().print(f"the resource manager is up at {url}")
 
 

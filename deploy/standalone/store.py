@@ -312,6 +312,8 @@ class Store:
                     for activation in batch:
                         self._pending.pop(activation.id, None)
             if self._closing and (failing or not self._pending):
+                if self._pending:
+                    _warn(f"{len(self._pending)} activation records could not be written and are lost.")
                 return
 
     def _write(self, batch: list[Activation]) -> None:

@@ -179,6 +179,12 @@ def test_what_is_no_journal_is_refused_in_words(tmp_path: Path) -> None:
         Journal(tmp_path / "text.db")
     with pytest.raises(JournalError, match="cannot"):
         Journal(tmp_path / "text.db" / "j.db")
+    with sqlite3.connect(tmp_path / "other.db") as db:
+        db.execute("CREATE TABLE theirs (a)")
+    with pytest.raises(JournalError, match="database of something else"):
+        Journal(tmp_path / "other.db")
+    with sqlite3.connect(tmp_path / "other.db") as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
     opened(tmp_path / "new.db").close()
     with sqlite3.connect(tmp_path / "new.db") as db:
         db.execute("PRAGMA user_version = 99")

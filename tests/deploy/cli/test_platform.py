@@ -7,7 +7,9 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import psutil
 import pytest
@@ -193,6 +195,22 @@ def test_a_manager_that_cannot_start_leaves_the_platform_up(own_platform):
             "up", "--port", str(own_platform.port), "--manager-port", str(own_platform.manager_port), expect=1
         )
     assert "the resource manager did not start:" in refusal and "the platform itself is up" in refusal
+    assert own_platform.owl("down") == f"stopped the platform at {own_platform.url}\n"
+
+
+@pytest.mark.root
+def test_the_manager_of_another_platform_is_not_taken_for_ones_own(own_platform):
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            self.send_response(200)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", own_platform.manager_port), Healthy) as another:
+        threading.Thread(target=another.serve_forever, daemon=True).start()
+        ports = ("--port", str(own_platform.port), "--manager-port", str(own_platform.manager_port))
+        refusal = own_platform.owl("up", *ports, expect=1)
+        another.shutdown()
+    assert "another resource manager already answers" in refusal and "the platform itself is up" in refusal
     assert own_platform.owl("down") == f"stopped the platform at {own_platform.url}\n"
 
 

@@ -173,3 +173,13 @@ def test_full_disk_refuses_changes_and_keeps_the_rest(
             (written,) = other.execute("SELECT count(*) FROM activations").fetchone()
     assert written == 200
     assert "cannot be written" in capfd.readouterr().err
+
+
+def test_records_that_a_full_disk_never_took_are_owned_up_to(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    store = Store(tmp_path)
+    (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
+    store._writer.execute(f"PRAGMA max_page_count = {pages}")
+    for number in range(200):
+        store.add(activation(number))
+    store.close()
+    assert "200 activation records could not be written and are lost" in capfd.readouterr().err
