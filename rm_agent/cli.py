@@ -120,11 +120,13 @@ def status(port: int, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    # A pipe has no width, and a name that is cut cannot be asked for.
+    console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(f"policy {state['policy']}{' (dry run)' if state['dry'] else ''}, group {state['root']}")
     table = Table(box=None)
     for title in ("container", "action", "", "CPU own", "now", "used", "MiB own", "now", "used"):
-        table.add_column(title, justify="right" if title in ("CPU own", "MiB own", "now", "used") else "left")
+        right = title in ("CPU own", "MiB own", "now", "used")
+        table.add_column(title, justify="right" if right else "left", no_wrap=title == "container")
     for container in state["containers"]:
         row = [container["name"], container["action"], "running" if container["running"] else "idle"]
         for resource in ("cpu_millis", "memory_mib"):

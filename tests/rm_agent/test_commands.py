@@ -57,3 +57,13 @@ def test_no_agent_and_no_journal_are_said_in_words(tmp_path: Path) -> None:
     assert code == 1 and "no agent answers on port 1" in text
     code, text = run("audit", "--journal", str(tmp_path / "none"))
     assert code == 1 and "there is no journal" in text
+
+
+def test_status_in_a_pipe_names_containers_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    amounts = {"cpu_millis": 1000, "memory_mib": 256}
+    container = {"name": "wsk0_12_prewarm_python311", "action": "/guest/owl/generate", "running": False}
+    container |= {"own": amounts, "alloc": amounts, "usage": amounts}
+    state = {"policy": "harvest", "dry": False, "root": "owl-3233", "containers": [container], "loans": []}
+    monkeypatch.setattr("rm_agent.cli._get", lambda port, path: state)
+    code, text = run("status")
+    assert code == 0 and "wsk0_12_prewarm_python311" in text and "/guest/owl/generate" in text
