@@ -15,6 +15,7 @@ from rm_agent.policy import MIB
 from rm_agent.profiles import SATURATED, Call, Profile
 
 WINDOW_S = 0.1
+MOST_CALLS = 500  # under way in one container, OpenWhisk's highest concurrency; beyond it, ends were lost
 BUSY_MILLIS = 20  # use of a window from which a container that does not report counts as busy
 QUIET_S = 0.5  # without such a window, after which its call is taken to have ended
 
@@ -81,6 +82,8 @@ class Container:
             self.stamp += 1
             self.recent.clear()
             self.throttled = False
+            while len(self.calls) >= MOST_CALLS:
+                del self.calls[next(iter(self.calls))]
             self.calls[activation] = Running(activation, initialising, now, wall, has, has)
 
     def end(self, activation: str, none_left: bool, now: float) -> Running | None:

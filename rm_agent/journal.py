@@ -37,6 +37,7 @@ CREATE TABLE records (
     init_ms INTEGER, status INTEGER) WITHOUT ROWID;
 CREATE INDEX records_by_start ON records (start_ms);
 CREATE INDEX activations_by_action ON activations (action);
+CREATE INDEX transitions_by_container ON transitions (container);
 """
 
 
@@ -110,6 +111,7 @@ class Journal:
         self._session = 0
         self._dry = False
         self._exclusive: int | None = None
+        self._records: int | None = None  # rows of the table, once counted
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -248,7 +250,10 @@ class Journal:
         with self._lock, self._db:
             before = self._db.total_changes
             self._db.executemany("INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", records)
-            return self._db.total_changes - before
+            new = self._db.total_changes - before
+            if self._records is not None:
+                self._records += new
+            return new
 
     def latest_record_ms(self) -> int | None:
         """Start of the latest activation on record, in ms since the epoch."""
@@ -276,17 +281,27 @@ class Journal:
             if first is not None and last - first >= self._keep:
                 cut = min(last - self._keep, first + at_most - 1)
                 dropped += self._db.execute("DELETE FROM activations WHERE rowid <= ?", (cut,)).rowcount
-            dropped += self._db.execute(
-                "DELETE FROM records WHERE activation IN"
-                " (SELECT activation FROM records ORDER BY start_ms DESC LIMIT ? OFFSET ?)",
-                (at_most, self._keep),
-            ).rowcount
+            surplus = min(at_most, self._count_records() - self._keep)
+            if surplus > 0:
+                gone = self._db.execute(
+                    "DELETE FROM records WHERE activation IN (SELECT activation FROM records ORDER BY start_ms LIMIT ?)",
+                    (surplus,),
+                ).rowcount
+                self._records = self._count_records() - gone
+                dropped += gone
             if dropped:
                 self._db.execute(
                     "DELETE FROM containers WHERE gone_s IS NOT NULL"
-                    " AND id NOT IN (SELECT container FROM transitions UNION SELECT container FROM bases)"
+                    " AND NOT EXISTS (SELECT 1 FROM transitions WHERE container = containers.id)"
+                    " AND id NOT IN (SELECT container FROM bases)"
                 )
         return dropped
+
+    def _count_records(self) -> int:
+        # Counted once: counting reads the whole table, under the lock that the return of CPU waits for.
+        if self._records is None:
+            self._records = self._db.execute("SELECT count(*) FROM records").fetchone()[0]
+        return self._records
 
     def _number(self, known: Known) -> int:
         return self._db.execute("SELECT id FROM containers WHERE identity = ?", (known.identity,)).fetchone()[0]

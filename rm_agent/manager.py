@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sqlite3
 import threading
 import time
 from collections import deque
@@ -32,6 +33,7 @@ SPARE_S = 60.0  # how long an action is not harvested in mid-run after the safeg
 SETTLING_S = 1.0  # how long a new container may take to get its limits
 LAZY_S = 1.0  # between samples of an idle container that reports and lends nothing
 LAZY_DONOR_S = 0.3  # between samples of one that lends: its next call is reported, this only covers a lost report
+MOST_UNWRITTEN = 10_000  # calls that are kept in memory while the journal cannot be written
 CHECK_S = 1.0  # between looks at whether the platform itself changed the limits of a container
 
 
@@ -96,7 +98,8 @@ class Manager:
         container = self.containers.get(name) or self._discover(name, insist=True)
         if container is None:
             return
-        if report.action:
+        if report.action and not container.reports:
+            # A container serves one action: what says later that it is another one is the action's own code.
             container.action = report.action
         container.reports = True
         if report.event == "start":
@@ -386,10 +389,13 @@ class Manager:
             return
         if own == container.own:
             return
-        if not all(
-            market.change_own(container.name, getattr(own, resource)) for resource, market in self._markets.items()
-        ):
-            return
+        changed = []
+        for resource, market in self._markets.items():
+            if not market.change_own(container.name, getattr(own, resource)):
+                for earlier in changed:
+                    self._markets[earlier].change_own(container.name, getattr(container.own, earlier))
+                return
+            changed.append(resource)
         self._journal.change_own(container.path, own, "set by the platform")
         container.own = own  # only now: what could not be recorded is seen as new again
         self._event("own", container.name, f"the platform set {own.cpu_millis} millicores, {own.memory_mib} MiB")
@@ -400,13 +406,20 @@ class Manager:
         for name in list(self._leaving):
             if not any(market.holds(name) for market in self._markets.values()):
                 self._journal.gone(f"{self.root}/{name}")
+                self._actuator.forget(f"{self.root}/{name}")
                 self._leaving.discard(name)
 
     def _flush(self) -> None:
         with self._lock:
             uses, self._uses = self._uses, []
-        if uses:
+        if not uses:
+            return
+        try:
             self._journal.add_activations(uses)
+        except sqlite3.Error as error:
+            log.error("the journal cannot be written (%s): %d calls are kept for later", error, len(uses))
+            with self._lock:
+                self._uses = (uses + self._uses)[-MOST_UNWRITTEN:]
 
     # Views
 

@@ -30,5 +30,9 @@ class Actuator(Protocol):
         """Tells the container from any other that had or will have its name. Raises :class:`ContainerGone`."""
         ...
 
+    def forget(self, path: str) -> None:
+        """The container is gone for good."""
+        ...
+
 
 __all__ = ["Actuator", "ActuatorError", "ContainerGone"]

@@ -50,6 +50,10 @@ class CgroupActuator:
         except (CgroupNotFound, FileNotFoundError):
             raise ContainerGone(path) from None
 
+    def forget(self, path: str) -> None:
+        """The container is gone."""
+        self._groups.pop(path, None)
+
     def _group(self, path: str) -> Cgroup:
         # Opening looks at every folder of the group, which costs more than the write itself.
         group = self._groups.get(path)

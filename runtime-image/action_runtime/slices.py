@@ -47,12 +47,16 @@ def _open(cgroups: Path, membership: Path) -> tuple[int | None, int | None]:
     for _, controllers, path in lines:
         # A container with a view of its own finds its group at the root of the mount, not at the path it is told.
         for folder in (path.lstrip("/"), ""):
-            try:
-                if "cpu" in controllers.split(","):
-                    period = os.open(cgroups / "cpu" / folder / "cpu.cfs_period_us", os.O_RDONLY | os.O_CLOEXEC)
-                    return os.open(cgroups / "cpu" / folder / "cpu.cfs_quota_us", os.O_RDONLY | os.O_CLOEXEC), period
-                if not controllers:
-                    return os.open(cgroups / folder / "cpu.max", os.O_RDONLY | os.O_CLOEXEC), None
-            except OSError:
-                continue
+            group = cgroups / "cpu" / folder
+            if "cpu" in controllers.split(",") and (quota := _descriptor(group / "cpu.cfs_quota_us")) is not None:
+                return quota, _descriptor(group / "cpu.cfs_period_us")
+            if not controllers and (both := _descriptor(cgroups / folder / "cpu.max")) is not None:
+                return both, None
     return None, None
+
+
+def _descriptor(file: Path) -> int | None:
+    try:
+        return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None

@@ -99,11 +99,12 @@ class Engine:
 
     def _forward(self, tokens: list[int], cache: KVCache, adapter: Adapter | None) -> Tensor:
         tuner = threads.tuner()
-        threads.use(tuner.count())
+        count = tuner.count()
+        threads.use(count)
         start = time.perf_counter()
         logits = self.decoder.forward(tokens, cache, adapter)
         if len(tokens) == 1:  # prompts differ in length, and so in time
-            tuner.took(time.perf_counter() - start)
+            tuner.took(count, time.perf_counter() - start)
         return logits
 
     def complete(self, request: Request, adapter: Adapter | None = None) -> Completion:

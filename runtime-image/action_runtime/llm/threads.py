@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import os
 import statistics
+import threading
 from collections.abc import Callable
 from functools import cache
 
@@ -37,6 +38,7 @@ class ThreadTuner:
     """Chooses a number of threads for each step from how long recent steps took.
 
     Numbers tried are 1, 2, 4, ... up to ``most()``; a trial of a neighbouring number lasts :data:`WINDOW` steps.
+    Thread-safe; steps that run at the same time slow each other, and what they took is judged like any contention.
     """
 
     def __init__(self, most: Callable[[], int]) -> None:
@@ -49,9 +51,20 @@ class ThreadTuner:
         self._since_trial = 0
         self._patience = PATIENCE[0]
         self._upwards = True
+        self._lock = threading.Lock()
 
     def count(self) -> int:
         """Threads for the next step."""
+        with self._lock:
+            return self._next()
+
+    def took(self, count: int, seconds: float) -> None:
+        """A step of one token with ``count`` threads, which :meth:`count` had named, took so long."""
+        with self._lock:
+            if count == (self._trial or self._settled):  # else it began before the number was changed
+                self._learn(seconds)
+
+    def _next(self) -> int:
         limit = self._most()
         if limit != self._limit:
             # A new quota is a new situation: settle below it, and look upwards as soon as the present is measured.
@@ -60,8 +73,7 @@ class ThreadTuner:
             self._settled_s, self._since_trial, self._patience, self._upwards = None, PATIENCE[0], PATIENCE[0], True
         return self._trial or self._settled
 
-    def took(self, seconds: float) -> None:
-        """The step of one token for which :meth:`count` was asked took so long."""
+    def _learn(self, seconds: float) -> None:
         self._window.append(seconds)
         if self._trial is not None and sum(self._window) > (WINDOW + 1) * (self._settled_s or math.inf):
             self._conclude(math.inf)  # whatever comes, it has lost

@@ -14,7 +14,7 @@ def run(tuner: ThreadTuner, times: dict[int, float], steps: int) -> list[int]:
     chosen = []
     for _ in range(steps):
         chosen.append(tuner.count())
-        tuner.took(times[chosen[-1]] / 1000)
+        tuner.took(chosen[-1], times[chosen[-1]] / 1000)
     return chosen
 
 
