@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import signal
+import socket
 import sqlite3
 import sys
 import threading
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rm_agent.actuators.cgroup import CgroupActuator, DryActuator
-from rm_agent.cgroup import CgroupDriver, detect
+from rm_agent.cgroup import CgroupDriver, CgroupNotFound, detect
 from rm_agent.cgroup.detect import MOUNT
 from rm_agent.cgroup.v1 import CgroupDriverV1
 from rm_agent.cgroup.v2 import CgroupDriverV2
@@ -82,6 +84,7 @@ class Service:
                 raise CannotServe(f"another agent uses {settings.journal}: stop it or name another file with --journal")
             self._journal.begin(settings.policy, settings.dry)
             if not settings.dry:
+                self._undo.append(_claim_root(settings.cgroup_root).close)
                 done = recover(self._journal, actuator, "found changed at the start of the agent")
                 if done.resized or done.refused:
                     log.warning("%d limits of an earlier run were restored, %d refused", done.resized, done.refused)
@@ -98,6 +101,10 @@ class Service:
         except BaseException:
             self._release()
             raise
+        try:
+            driver.open(settings.cgroup_root)
+        except CgroupNotFound:
+            log.warning("there is no control group %s: nothing is managed until it appears", settings.cgroup_root)
         self._guardian = None if settings.dry else Guardian(settings.journal)
         self._poller = ActivationPoller(settings.api, self._journal) if settings.api is not None else None
         self._stop = threading.Event()
@@ -194,6 +201,20 @@ class Service:
         for undo in reversed(self._undo):
             undo()
         self._undo.clear()
+
+
+def _claim_root(root: str) -> socket.socket:
+    """Two agents with a book each would lend the same resources twice; a journal's lock keeps out only its own kind.
+
+    A name in the kernel's own space for sockets, which is free again when the process ends, however it ends.
+    """
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0owl-rm-agent/{hashlib.sha256(root.strip('/').encode()).hexdigest()}")
+    except OSError:
+        claim.close()
+        raise CannotServe(f"another agent manages the containers of {root}: stop it first") from None
+    return claim
 
 
 def _readable() -> CgroupDriver | None:

@@ -32,13 +32,20 @@ TITLES = {"server": "platform", "manager": "resource manager"}
 
 
 @click.command(short_help="Start the platform and its resource manager in the background.")
-@click.option("--port", type=click.IntRange(1, 65535), default=STANDALONE_PORT, show_default=True, help="Of the API.")
-@click.option("--manager-port", type=click.IntRange(1, 65535), default=MANAGER_PORT, show_default=True, help="Of the manager.")
+@click.option("--port", type=click.IntRange(1, 65535), help=f"Of the API.  [default: {STANDALONE_PORT}]")
+@click.option("--manager-port", type=click.IntRange(1, 65535), help=f"Of the manager.  [default: {MANAGER_PORT}]")
 @click.option("--no-manager", is_flag=True, help="Without the resource manager.")
 @click.option("--deploy", "deploying", is_flag=True, help="Deploy actions/manifest.yaml too.")
 @click.option("--wskprops", is_flag=True, help="Let `wsk` use it from now on: writes ~/.wskprops.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS OF owl serve]")
-def up(port: int, manager_port: int, no_manager: bool, deploying: bool, wskprops: bool, options: tuple[str, ...]) -> None:
+def up(
+    port: int | None,
+    manager_port: int | None,
+    no_manager: bool,
+    deploying: bool,
+    wskprops: bool,
+    options: tuple[str, ...],
+) -> None:
     """Start `owl serve` and `rm-agent serve` in the background and wait until they answer.
 
     Their state is kept in OWL_HOME (~/.owl). What follows `--` goes to `owl serve`, for example
@@ -50,10 +57,11 @@ def up(port: int, manager_port: int, no_manager: bool, deploying: bool, wskprops
     with home.locked():
         server = running(home.pid_file("server"))
         if server:
+            _same_port("platform", server, port)
             notices().print(f"the platform is already up at {server.url} (since {_since(server)})")
         else:
             _stop(home, "manager", MANAGER_STOP_TIMEOUT_S)  # one that outlived its platform looks after another group
-            server = _start_server(home, port, options)
+            server = _start_server(home, port or STANDALONE_PORT, options)
         if not no_manager:
             _ensure_manager(home, server, manager_port)
     if deploying:
@@ -129,8 +137,14 @@ def _start_server(home: Home, port: int, options: tuple[str, ...]) -> Service:
     return service
 
 
-def _ensure_manager(home: Home, server: Service, port: int) -> None:
+def _same_port(title: str, service: Service, port: int | None) -> None:
+    if port is not None and not service.url.endswith(f":{port}"):
+        raise Failure(f"the {title} is already up at {service.url}; stop it with `owl down` to start it on port {port}")
+
+
+def _ensure_manager(home: Home, server: Service, port: int | None) -> None:
     if manager := running(home.pid_file("manager")):
+        _same_port("resource manager", manager, port)
         notices().print(f"the resource manager is already up at {manager.url} (since {_since(manager)})")
         return
     from rm_agent.cgroup import detect
@@ -138,6 +152,7 @@ def _ensure_manager(home: Home, server: Service, port: int) -> None:
     if detect() is None:
         notices().print("without root or writable cgroups nothing can be lent: the resource manager is not started")
         return
+    port = port or MANAGER_PORT
     url = f"http://127.0.0.1:{port}"
     if _get(f"{url}/health") is not None:  # its answer would pass for that of the one started here
         raise Failure(

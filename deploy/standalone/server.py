@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import logging
 import os
@@ -176,9 +177,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.listen(1024)
     except OSError as error:
         listening.close()
+        advice = "choose one above 1023" if error.errno == errno.EACCES else "stop what uses it, or choose another"
         raise StartError(
-            f"Port {port} on {host} cannot be used ({os.strerror(error.errno or 0)}); "
-            "stop what uses it, or choose another with --port."
+            f"Port {port} on {host} cannot be used ({os.strerror(error.errno or 0)}); {advice} with --port."
         ) from None
     return listening
 

@@ -326,6 +326,8 @@ def test_a_second_agent_is_refused_in_words(node: Node, agent: Starter, tmp_path
     assert "another agent uses" in refuse(tmp_path, "--cgroup-root", node.root)
     other = tmp_path / "other"
     options = ("--cgroup-root", node.root, "--journal", str(other / "journal.db"))
+    assert f"another agent manages the containers of {node.root}" in refuse(other, *options, "--port", "0")
+    options = ("--cgroup-root", f"{node.root}-other", *options[2:])
     assert f"port {service.port} is in use" in refuse(other, *options, "--port", str(service.port))
     assert "another agent listens on" in refuse(other, *options, "--port", "0", "--node-socket", str(service.socket))
     assert service.answers()

@@ -57,6 +57,9 @@ def shop(platform, tmp_path_factory):
 def test_up_again_says_so(platform):
     output = platform.up("--no-manager")
     assert f"the platform is already up at {platform.url}" in output
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+    assert f"already up at {platform.url}; stop it" in platform.owl("up", "--port", port, "--no-manager", expect=1)
     assert output.splitlines()[-2:].count(f"wsk property set --apihost {platform.url} --auth {guest_key()}") == 1
     assert not (platform.home / "wskprops").exists()
     assert re.search(rf"platform +up +{platform.url} ", platform.owl("status"))
