@@ -22,6 +22,7 @@ from rm_agent.journal import Journal
 from rm_agent.recovery import recover
 
 SILENCE_S = 5.0
+DISMISSAL_S = 5.0  # how long a dismissed guardian may take to end
 
 
 class Guardian:
@@ -54,7 +55,11 @@ class Guardian:
             self._process.stdin.close()
         except BrokenPipeError:
             pass
-        self._process.wait(5.0)
+        try:
+            self._process.wait(DISMISSAL_S)
+        except subprocess.TimeoutExpired:  # it was stopped, or the machine is very busy: nothing is left for it to do
+            self._process.kill()
+            self._process.wait()
 
 
 def main(journal_path: str, agent: int, silence_s: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,11 +19,14 @@ from deploy.standalone.settings import Settings
 from deploy.standalone.store import Activation, Store
 from deploy.standalone.throttle import ConcurrencyLimit
 
+log = logging.getLogger(__name__)
+
 _COMPONENT_MISSING = "Sequence component does not exist."
 _COMPOSITION_TOO_LONG = "Too many actions in the composition."
 _MOST_SEQUENCES = 512  # running at once; more wait for their turn
 _TOO_DEEP = "Sequence may not refer to itself."
 _CLOSING = "The server stopped before the action finished."
+_NO_RECORD = "The action has run, but its record could not be kept; the server's log has more under activation {}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +120,20 @@ class Invocations:
         finished: Future[Record] = Future()
 
         def finish(done: Future[Outcome]) -> None:
-            outcome = _outcome(done, invocation)
-            record = records.of_action(
-                invocation, target.action.doc["limits"], outcome, cause=cause, binding=target.binding
-            )
-            self._keep(caller, target, received_ns, record)
-            finished.set_result(record)
+            try:
+                outcome = _outcome(done, invocation)
+                record = records.of_action(
+                    invocation, target.action.doc["limits"], outcome, cause=cause, binding=target.binding
+                )
+                self._keep(caller, target, received_ns, record)
+            except Exception as error:
+                # Whatever it is, the future must end: a client and a place among the user's calls depend on it.
+                log.exception("activation %s: its record could not be kept", invocation.activation_id)
+                failure = ApiError(500, _NO_RECORD.format(invocation.activation_id))
+                failure.__cause__ = error
+                finished.set_exception(failure)
+            else:
+                finished.set_result(record)
 
         self._invoker.submit(invocation).add_done_callback(finish)
         return finished

@@ -30,6 +30,15 @@ _CACHED_CODE_BYTES = 1 << 20
 _BATCH_S = 0.02
 _RETRY_S = 1.0
 _MAX_PENDING = 20_000
+# What SQLite says of a row it will never take, whatever the state of the disk.
+_UNFIT = (
+    OverflowError,
+    UnicodeError,
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +308,7 @@ class Store:
                 batch = list(self._pending.values())
             try:
                 self._write(batch)
-            except sqlite3.Error as error:
+            except Exception as error:  # whatever it is, without this thread no record would be written any more
                 if not failing:
                     _warn(f"Activation records cannot be written ({error}); they are kept in memory until it works.")
                 failing = True
@@ -319,15 +328,31 @@ class Store:
     def _write(self, batch: list[Activation]) -> None:
         if not batch:
             return
-        rows = [(a.id, a.namespace, a.path, *a.order, jsontext.dumps(a.doc)) for a in batch]
+        rows = []
+        for activation in batch:
+            try:
+                rows.append((activation, _row(activation)))
+            except Exception as error:
+                self._drop(activation, error)
         with self._write_lock:
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
-                self._writer.executemany("INSERT OR REPLACE INTO activations VALUES (?, ?, ?, ?, ?, ?)", rows)
+                for activation, row in rows:
+                    try:
+                        self._writer.execute("INSERT OR REPLACE INTO activations VALUES (?, ?, ?, ?, ?, ?)", row)
+                    except _UNFIT as error:
+                        self._drop(activation, error)
                 self._writer.execute("COMMIT")
             except BaseException:
                 self._roll_back()
                 raise
+
+    def _drop(self, activation: Activation, error: Exception) -> None:
+        """One bad record must not keep the others from the disk."""
+        with self._pending_lock:
+            self._pending.pop(activation.id, None)
+        # Not the message of the exception: it may quote what the action was given.
+        _warn(f"The record of activation {activation.id} cannot be written ({type(error).__name__}) and is lost.")
 
 
 class Transaction:
@@ -419,6 +444,10 @@ def _entity(row: tuple[Any, ...]) -> Entity:
     return Entity(collection, namespace, path, json.loads(doc), code, revision)
 
 
+def _row(activation: Activation) -> tuple[Any, ...]:
+    return activation.id, activation.namespace, activation.path, *activation.order, jsontext.dumps(activation.doc)
+
+
 def _activation(row: tuple[Any, ...]) -> Activation:
     namespace, path, received_ns, doc = row
     return Activation(namespace, path, received_ns, json.loads(doc))
@@ -456,4 +485,5 @@ def _storage_error(error: sqlite3.Error) -> ApiError:
 
 
 def _warn(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):  # whoever read it is gone, which is no reason to stop writing
+        print(line, file=sys.stderr, flush=True)

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+DISMISSAL_S = 5.0  # how long a dismissed warden may take to end
+
 
 class Warden:
     """The server's end. ``temporary`` is a folder to remove, too, should the server die."""
@@ -38,7 +40,11 @@ class Warden:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(b"q")
         self._process.stdin.close()
-        self._process.wait(5.0)
+        try:
+            self._process.wait(DISMISSAL_S)
+        except subprocess.TimeoutExpired:  # it was stopped, or the machine is very busy: nothing is left for it to do
+            self._process.kill()
+            self._process.wait()
 
 
 def main(run_dir: str, cgroup: str, temporary: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 
 from rm_agent.actuators.cgroup import CgroupActuator
 from rm_agent.cgroup import Cgroup
-from rm_agent.guardian import restore
+from rm_agent.guardian import Guardian, restore
 from rm_agent.harvest import Step
 from rm_agent.journal import Journal, audit
 from tests.rm_agent.conftest import Node, until
@@ -85,6 +87,16 @@ def test_an_agent_that_ends_in_order_is_left_alone(lent: tuple[Path, Cgroup, Cgr
     assert process.returncode == 0
     time.sleep(0.1)
     assert (donor.get_cpu(), borrower.get_cpu()) == (100, 900)
+
+
+def test_a_guardian_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rm_agent.guardian.DISMISSAL_S", 0.1)
+    guardian = Guardian(tmp_path / "journal.db", 30)
+    guardian.beat()
+    os.kill(guardian.pid, signal.SIGSTOP)
+    guardian.dismiss()
+    with pytest.raises(ProcessLookupError):
+        os.kill(guardian.pid, 0)
 
 
 def test_a_new_group_of_an_old_name_keeps_its_limits(lent: tuple[Path, Cgroup, Cgroup], node: Node) -> None:

@@ -165,7 +165,7 @@ class Dispatcher:
             return True
         except (OSError, CgroupError):
             # It died while it was idle; nothing was delivered, so another container can take the call.
-            slot.call = None
+            slot.call = call.start_ms = None
             self._discard(slot)
             self.queue.appendleft(call)
             self._dispatch()
@@ -358,6 +358,8 @@ class Dispatcher:
             slot.container.pause()
         except CgroupError:
             self._discard(slot)
+            self._dispatch()
+            self.replenish()
             return
         slot.frozen = True
         slot.state = State.PAUSED

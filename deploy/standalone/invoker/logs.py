@@ -26,8 +26,8 @@ def head(time_ns: int, stream: int) -> str:
 class ActivationLog:
     """Lines of one activation until the sentinel was seen on both streams.
 
-    At most ``limit`` bytes are kept, then a notice stands for the rest; a limit of 0 collects nothing. What a
-    stream brings after its sentinel is dropped.
+    At most ``limit`` bytes are kept, time and stream of each line included, then a notice stands for the rest; a limit
+    of 0 collects nothing. What a stream brings after its sentinel is dropped.
     """
 
     def __init__(self, limit: int) -> None:
@@ -82,7 +82,7 @@ class ActivationLog:
     def _add(self, now: int, prefix: str, text: bytes) -> None:
         if self._truncated:
             return
-        self._size += len(text) + 1
+        self._size += len(prefix) + len(text) + 1  # as it is stored: of short lines the prefix is by far the most
         if self._size > self._limit:
             self._truncate(now)
             return

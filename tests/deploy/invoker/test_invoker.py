@@ -16,8 +16,10 @@ import psutil
 import pytest
 
 from deploy.standalone.invoker import InUse, InvokerClosed
+from deploy.standalone.invoker.conversation import Conversation
+from deploy.standalone.invoker.process import ProcessContainer
 from deploy.standalone.model import Status
-from rm_agent.cgroup import detect
+from rm_agent.cgroup import CgroupError, detect
 
 COUNT = "n = 0\n\ndef main(args):\n    global n\n    n += 1\n    return {'n': n}\n"
 SLEEP = "import time\n\ndef main(args):\n    time.sleep(args.get('s', 60))\n    return {'slept': True}\n"
@@ -100,7 +102,7 @@ def test_many_log_lines_do_not_block_the_action(make_invoker, invocation) -> Non
     assert outcome.status is Status.SUCCESS
     assert text(outcome.logs[0]) == "stdout: a line of the log 0"
     assert text(outcome.logs[-1]).startswith("stderr: Logs were truncated because")
-    assert sum(len(text(line)) - len("stdout: ") + 1 for line in outcome.logs[:-1]) <= 1 << 20
+    assert sum(len(line) + 1 for line in outcome.logs[:-1]) <= 1 << 20
 
 
 def test_the_action_knows_who_calls_it(make_invoker, invocation) -> None:
@@ -251,6 +253,29 @@ def test_a_container_that_dies_idle_is_replaced(make_invoker, invocation, run_di
     eventually(lambda: invoker.stats()["containersRemoved"] == 1)
 
 
+def test_a_call_waits_until_the_container_that_runs_it_has_it(
+    make_invoker, invocation, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoker = make_invoker()
+    gate = run_dir / "gate"
+    calls = [invoker.submit(invocation(GATE, {"gate": str(gate)})) for _ in range(2)]
+    gate.touch()
+    for call in calls:
+        call.result(20)
+    send, attempts = Conversation.send, itertools.count()
+
+    def the_first_is_dead(conversation: Conversation, path: str, body: bytes) -> None:
+        if next(attempts) == 0:
+            time.sleep(0.2)
+            raise BrokenPipeError
+        send(conversation, path, body)
+
+    monkeypatch.setattr(Conversation, "send", the_first_is_dead)
+    outcome = invoker.submit(invocation(GATE, {"gate": str(gate)})).result(20)
+    assert (outcome.status, outcome.init_ms) == (Status.SUCCESS, None)
+    assert outcome.wait_ms >= 200
+
+
 def test_a_dead_stem_cell_is_replaced(make_invoker, run_dir: Path, eventually) -> None:
     make_invoker()
     eventually(lambda: list(run_dir.glob("wsk0_1_prewarm_python311/proxy.sock")))
@@ -276,6 +301,18 @@ def test_idle_containers_are_paused_then_removed(make_invoker, invocation, run_d
     assert (outcome.result, outcome.init_ms) == ({"n": 2}, None)
     eventually(lambda: invoker.stats()["containersRemoved"] == 1)
     assert list(run_dir.glob("wsk0_*")) == []
+
+
+def test_a_container_that_cannot_be_paused_makes_room_for_a_stem_cell(
+    make_invoker, invocation, run_dir: Path, eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(container: ProcessContainer) -> None:
+        raise CgroupError("it does not freeze")
+
+    monkeypatch.setattr(ProcessContainer, "pause", refuse)
+    invoker = make_invoker(user_memory_mib=256, pause_grace_s=0.1)
+    assert invoker.submit(invocation()).result(20).status is Status.SUCCESS
+    eventually(lambda: [folder.name for folder in run_dir.glob("wsk0_*")] == ["wsk0_2_prewarm_python311"])
 
 
 def test_without_control_groups_pausing_still_works(make_invoker, invocation, run_dir: Path, eventually) -> None:

@@ -50,7 +50,7 @@ def test_missing_sentinels_are_told() -> None:
 
 
 def test_more_than_the_limit_is_truncated_with_a_notice() -> None:
-    log = ActivationLog(20)
+    log = ActivationLog(100)
     for stream in (STDOUT, STDERR):
         for _ in range(5):
             log.feed(stream, b"0123456\n")
@@ -58,7 +58,15 @@ def test_more_than_the_limit_is_truncated_with_a_notice() -> None:
     assert log.complete
     *kept, notice = texts(log.finish())
     assert kept == [("stdout", "0123456")] * 2
-    assert notice == ("stderr", "Logs were truncated because the total bytes size exceeds the limit of 20 bytes.")
+    assert notice == ("stderr", "Logs were truncated because the total bytes size exceeds the limit of 100 bytes.")
+
+
+def test_lines_of_one_character_do_not_slip_below_the_limit() -> None:
+    log = ActivationLog(100_000)
+    log.feed(STDOUT, b"x\n" * 40_000 + END)
+    log.feed(STDERR, END)
+    *kept, _ = log.finish()
+    assert sum(len(line) + 1 for line in kept) <= 100_000 < sum(len(line) + 1 for line in (*kept, kept[0]))
 
 
 def test_an_endless_line_does_not_hide_the_sentinel() -> None:

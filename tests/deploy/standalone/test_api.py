@@ -16,6 +16,7 @@ import pytest
 
 from deploy.standalone.auth import WELL_KNOWN_USERS
 from deploy.standalone.server import Server
+from deploy.standalone.store import Activation
 
 GUEST = WELL_KNOWN_USERS[0]
 ECHO = "def main(args):\n    return args\n"
@@ -225,6 +226,26 @@ def test_record_can_be_read_as_soon_as_its_answer_is_there(guest: Any) -> None:
         assert [line.split(" stdout: ")[1] for line in record["logs"]] == ["hello"]
         newest = guest.ns("GET", "activations?limit=1").json()
         assert newest[0]["activationId"] == answered["activationId"]
+
+
+def test_record_that_cannot_be_kept_is_a_500_and_frees_its_place(
+    server: Server, guest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(activation: Activation) -> None:
+        raise TypeError("no record")
+
+    guest.put_action("unkept")
+    sequence = {"exec": {"kind": "sequence", "components": ["/_/unkept"]}}
+    assert guest.ns("PUT", "actions/unkept-sequence", sequence).status_code == 200
+    monkeypatch.setattr(server.platform.store, "add", refuse)
+    for name in ("unkept", "unkept-sequence"):
+        reply = guest.invoke(name)
+        assert reply.status_code == 500
+        assert reply.json()["error"].startswith("The action has run, but its record could not be kept")
+        assert reply.json()["code"] == reply.headers["X-Request-ID"]
+    until = time.monotonic() + 10
+    while server.platform.invocations.in_flight:
+        assert time.monotonic() < until
 
 
 def test_lists_and_counts_agree(guest: Any) -> None:

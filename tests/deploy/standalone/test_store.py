@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,44 @@ def test_full_disk_refuses_changes_and_keeps_the_rest(
             (written,) = other.execute("SELECT count(*) FROM activations").fetchone()
     assert written == 200
     assert "cannot be written" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("bad", [{"response": object()}, {"start": 1 << 70}, {"start": None}], ids=("no JSON", "too large", "missing"))
+def test_a_bad_record_keeps_no_other_from_the_disk(
+    tmp_path: Path, capfd: pytest.CaptureFixture, bad: dict[str, object]
+) -> None:
+    first = Store(tmp_path)
+    first.add(activation(1))
+    first.add(replace(activation(2), doc=activation(2).doc | bad))
+    first.add(activation(3))
+    first.close()
+    second = Store(tmp_path)
+    assert [found.doc["start"] for found in second.activations("guest", Page())] == [3, 1]
+    second.close()
+    warned = capfd.readouterr().err
+    assert f"activation {activation(2).id} cannot be written" in warned
+    assert warned.count("\n") == 1
+
+
+def test_the_writer_outlives_what_nobody_foresaw(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    def defect(batch: list[Activation]) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("deploy.standalone.store._RETRY_S", 0.01)
+    monkeypatch.setattr(store, "_write", defect)
+    store.add(activation(1))
+    time.sleep(0.1)
+    assert store.activation("guest", activation(1).id).doc["start"] == 1
+    monkeypatch.undo()
+    until = time.monotonic() + 10
+    written = 0
+    while not written and time.monotonic() < until:
+        with sqlite3.connect(tmp_path / "owl.db") as other:
+            (written,) = other.execute("SELECT count(*) FROM activations").fetchone()
+    assert written == 1
+    assert capfd.readouterr().err.count("cannot be written") == 1
 
 
 def test_records_that_a_full_disk_never_took_are_owned_up_to(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
