@@ -59,7 +59,8 @@ _manifest_option = click.option(
 def deploy(ow: OpenWhisk, paths: tuple[Path, ...]) -> None:
     """Create or update the packages, actions, sequences, triggers and rules of a manifest in wskdeploy's format.
 
-    All manifests are read and checked before anything is sent.
+    All manifests are read and checked before anything is sent. What only the server knows (its kinds, its limits), it
+    judges when it is asked; what was sent before then stays.
     """
     deploy_all(ow, load(paths))
 
