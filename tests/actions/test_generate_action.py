@@ -10,18 +10,11 @@ from types import ModuleType
 import pytest
 import yaml
 
-from action_runtime.llm.errors import ModelError
-from action_runtime.llm.model_store import prepare
-
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 @pytest.fixture(scope="module")
-def action(repository: Path) -> ModuleType:
-    try:
-        prepare()
-    except ModelError as error:
-        pytest.skip(str(error))
+def action(repository: Path, model_folder: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("generate", repository / "actions" / "generate" / "__main__.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -67,13 +60,13 @@ def test_a_model_that_is_not_prepared_names_the_command(action: ModuleType, tmp_
     assert "run `python -m action_runtime.llm.prepare smollm2-135m-instruct`" in action.main({"prompt": "a"})["error"]
 
 
-def test_an_adapter_is_used_and_read_again_when_it_changes(action: ModuleType, tmp_path, monkeypatch):
+def test_an_adapter_is_used_and_read_again_when_it_changes(action: ModuleType, tmp_path, monkeypatch, model_folder: Path):
     import torch
 
     from action_runtime.llm.safetensors_file import write
 
     # prepared before the cache moves: the model stays where it is
-    monkeypatch.setenv("OWL_MODEL", str(prepare()))
+    monkeypatch.setenv("OWL_MODEL", str(model_folder))
     monkeypatch.setenv("OWL_CACHE", str(tmp_path))
     folder = tmp_path / "adapters" / "loud"
     folder.mkdir(parents=True)

@@ -21,13 +21,9 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """Updates of one adapter: per layer, from the layer's linear name (``q_proj``) to its update.
-
-    ``fingerprint`` is the SHA-256 of the adapter's content: the identity of everything computed with it.
-    """
+    """Updates of one adapter: per layer, from the layer's linear name (``q_proj``) to its update."""
 
     name: str
-    fingerprint: str
     layers: tuple[Mapping[str, LowRank], ...]
 
     @property

@@ -20,7 +20,7 @@ import torch
 from action_runtime.llm.config import ModelConfig
 from action_runtime.llm.errors import AdapterError
 from action_runtime.llm.low_rank import Adapter, LowRank
-from action_runtime.llm.model_store import NAME, cache_root, sha256
+from action_runtime.llm.model_store import NAME, cache_root
 from action_runtime.llm.safetensors_file import MappedTensors, SafetensorsError
 
 TENSOR = re.compile(
@@ -75,7 +75,7 @@ def load_adapter(folder: Path, config: ModelConfig, dtype: torch.dtype) -> Adapt
         a, b = _pair(name, module, pair, shapes[linear])
         scale = _scale(settings, module, a.shape[0])
         layers[layer][linear] = LowRank(a.to(dtype, copy=True), (b.float() * scale).to(dtype))
-    return Adapter(name, sha256(weights), tuple(layers))
+    return Adapter(name, tuple(layers))
 
 
 def linear_sizes(config: ModelConfig) -> dict[tuple[str, str], tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Models for the tests: the real one from the shared cache, and tiny random ones."""
+"""Models for the tests: the real one as an engine, and tiny random ones."""
 
 from __future__ import annotations
 
@@ -9,19 +9,8 @@ import pytest
 
 from action_runtime.llm import threads  # noqa: F401  (before torch: idle threads must not spin)
 from action_runtime.llm.engine import Engine
-from action_runtime.llm.errors import ModelError
-from action_runtime.llm.model_store import prepare
 
 TinyModel = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def model_folder() -> Path:
-    """The default model, prepared if it is not yet."""
-    try:
-        return prepare()
-    except ModelError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
