@@ -79,6 +79,7 @@ class Outcome:
     init_ms: int | None  # None: warm
     logs: list[str] = field(default_factory=list)  # "2026-11-22T23:38:16.440937896Z stdout: text", time padded to 30
     size: int | None = None  # bytes of the result, when it was measured
+    timed_out: bool = False  # the action exceeded its time limit
 
 
 class Invoker(Protocol):

@@ -35,7 +35,9 @@ class Settings:
     max_action_logs_mib: int = 10
     max_action_concurrency: int = 1
     default_cpu_millis: int = 1000
-    stem_cells: int = 2
+    containers: str = "process"  # or "docker": what the containers of managed kinds are
+    images: dict[str, str] = field(default_factory=dict)  # kind -> image, in place of the one in runtimes.py
+    stem_cells: int = 2  # per kind: of the default kind from the start, of others once one was used
     container_env: dict[str, str] = field(default_factory=dict)
     node_socket: str | None = None
     cgroup: str | None = None
@@ -45,4 +47,6 @@ class Settings:
     max_body_bytes: int = 52 * MIB
     blocking_timeout_s: float = 60.0
     drain_s: float = 10.0
+    activation_days: float = 30.0  # how long records are kept; 0: for ever
+    log_format: str = "text"  # or "json": one object per line
     verbose: bool = False
