@@ -94,3 +94,19 @@ class Invoker(Protocol):
     def close(self, grace_s: float = 10.0) -> None:
         """Let running activations finish for ``grace_s``, then stop and remove every container."""
         ...
+
+
+class InvokerEvents(Protocol):
+    """Hears what an invoker does, on whichever of its threads it happens: to be answered quickly, never raising."""
+
+    def started(self, kind_of_start: str) -> None:
+        """A call got a container: ``cold``, ``prewarmed`` or ``warm``; ``recreated`` when the first one failed it."""
+        ...
+
+    def initialised(self, seconds: float) -> None:
+        """``/init`` was answered, or its time was up."""
+        ...
+
+    def ran(self, seconds: float) -> None:
+        """``/run`` was answered, or its time was up."""
+        ...

@@ -10,13 +10,23 @@ class StartFailed(Exception):
     """A container could not be started; the message says why."""
 
 
+class ImageUnavailable(StartFailed):
+    """A container's image cannot be had: no engine, no such image, or it cannot be pulled.
+
+    The message is the error that the action's developer gets: ``Failed to pull container image 'X'.``
+    """
+
+
 class Container(Protocol):
     """A started runtime and its three descriptors.
 
-    Descriptors are non-blocking and belong to the container: :meth:`destroy` closes them.
+    Descriptors are non-blocking and belong to the container: :meth:`destroy` closes them. :meth:`claim`,
+    :meth:`hurry`, :meth:`pause` and :meth:`resume` raise :class:`~rm_agent.cgroup.CgroupError` or ``OSError`` when
+    they fail: the container is destroyed then.
     """
 
     name: str
+    slow: bool  # claim, hurry, pause, resume and out_of_memory take more than a millisecond: workers only
     ready: int  # readable: b"1" once the runtime listens, end of file when it never will
     exited: int  # readable once the runtime's process ended
     streams: tuple[int, int]  # stdout, stderr

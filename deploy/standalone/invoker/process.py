@@ -48,6 +48,8 @@ def check_run_dir(run_dir: Path) -> None:
 class ProcessContainer:
     """Starts in the constructor, which blocks for some milliseconds. Raises :class:`StartFailed`."""
 
+    slow = False
+
     def __init__(self, name: str, settings: InvokerSettings, driver: CgroupDriver | None, memory_mib: int) -> None:
         self.name = name
         self._folder = settings.run_dir / name

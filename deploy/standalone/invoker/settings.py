@@ -25,3 +25,9 @@ class InvokerSettings:
     pause_grace_s: float = 10.0
     idle_s: float = 600.0
     temporary: Path | None = None  # a folder to be removed should the server be killed
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every container gets, whatever it is made of."""
+        concurrent = {"__OW_ALLOW_CONCURRENT": "true", "OWL_LOG_TAGS": "true"} if self.concurrency > 1 else {}
+        return {"__OW_API_HOST": self.api_host, **concurrent, **self.container_env}
