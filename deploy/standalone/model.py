@@ -100,7 +100,10 @@ class InvokerEvents(Protocol):
     """Hears what an invoker does, on whichever of its threads it happens: to be answered quickly, never raising."""
 
     def started(self, kind_of_start: str) -> None:
-        """A call got a container: ``cold``, ``prewarmed`` or ``warm``; ``recreated`` when the first one failed it."""
+        """A call got a container: ``cold``, ``prewarmed`` or ``warm``.
+
+        ``recreated`` is a cold start and ``recreatedPrewarm`` a prewarmed one that others had to make room for.
+        """
         ...
 
     def initialised(self, seconds: float) -> None:
