@@ -12,11 +12,15 @@ import select
 import signal
 import socket
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from action_runtime import kernel
+from action_runtime.executor.log_tags import tags_wanted
 from action_runtime.executor.process import run_executor
 from action_runtime.executor.zygote import NUMBER_BYTES, encode_number
+
+if TYPE_CHECKING:
+    from action_runtime.executor.tagged_streams import TaggedStreams
 
 
 def run_zygote(control: socket.socket, parent: int) -> NoReturn:
@@ -30,16 +34,24 @@ def run_zygote(control: socket.socket, parent: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         # A line is out before the action starts a process of its own or is killed; the locale does not matter.
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    streams = _tag_streams() if tags_wanted() else None
     _import_ahead(os.environ.get("OWL_ZYGOTE_IMPORTS", ""))
     gc.collect()
     gc.freeze()
-    _serve(control)
+    _serve(control, streams)
 
 
 def _empty_input() -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
+
+
+def _tag_streams() -> TaggedStreams:
+    # Imported where it is wanted only: it costs milliseconds, and patches.
+    from action_runtime.executor.tagged_streams import TaggedStreams
+
+    return TaggedStreams()
 
 
 def _import_ahead(names: str) -> None:
@@ -53,8 +65,9 @@ def _import_ahead(names: str) -> None:
 class _Children:
     """The executors that run, by process id."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, streams: TaggedStreams | None) -> None:
         self._control = control
+        self._streams = streams
         self._numbers: dict[int, int] = {}
 
     def fork(self, number: int, channel: socket.socket) -> None:
@@ -70,7 +83,7 @@ class _Children:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._control.close()
-        run_executor(channel, zygote)
+        run_executor(channel, zygote, self._streams)
 
     def kill(self, number: int | None = None) -> None:
         for pid, of in self._numbers.items():
@@ -87,11 +100,11 @@ class _Children:
                 self._control.send(encode_number(number))
 
 
-def _serve(control: socket.socket) -> NoReturn:
+def _serve(control: socket.socket, streams: TaggedStreams | None) -> NoReturn:
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    children = _Children(control)
+    children = _Children(control, streams)
     while True:
         readable, _, _ = select.select([control, wake_read], [], [])
         if wake_read in readable:

@@ -9,42 +9,54 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Lock, Semaphore, Thread
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from action_runtime import kernel
 from action_runtime.executor.action import ActionError, Code, load, place
 from action_runtime.executor.frames import Kind, receive_frame, send_frame
+
+if TYPE_CHECKING:
+    from action_runtime.executor.tagged_streams import TaggedStreams
 
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _NOT_AN_OBJECT = b'{"error":"The action did not return a dictionary or array."}\n'
 _NOT_A_NUMBER = b'{"error":"The action returned NaN or Infinity, which JSON does not have."}\n'
 
 
-def run_executor(channel: socket.socket, zygote: int) -> NoReturn:
-    """Be the executor of one action. Ends like a Python program would: traceback, flushed streams, exit code."""
+def run_executor(channel: socket.socket, zygote: int, streams: TaggedStreams | None) -> NoReturn:
+    """Be the executor of one action. Ends like a Python program would: traceback, flushed streams, exit code.
+
+    ``streams`` are there where logs are to be tagged.
+    """
     kernel.name_process("owl-executor")
     kernel.die_with(zygote)
     kernel.be_killed_first()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        action = _load(channel)
+        _, _, setup = receive_frame(channel)
+        order = json.loads(setup)
+        with _logs_of(order["env"].get("__OW_ACTIVATION_ID"), streams, sentinel=False):
+            action = _load(channel, order)
+        send_frame(channel, Kind.READY, 0)
         if os.environ.get("__OW_ALLOW_CONCURRENT") == "true":
-            _serve_concurrently(channel, action)
+            _serve_concurrently(channel, action, streams)
         else:
-            _serve(channel, action)
+            _serve(channel, action, streams)
         os._exit(0)
     except BaseException as error:
-        _end(error)
+        _end(error, streams)
 
 
-def _load(channel: socket.socket) -> Callable[[Any], Any]:
-    _, _, setup = receive_frame(channel)
+def _logs_of(activation: object, streams: TaggedStreams | None, sentinel: bool) -> AbstractContextManager[None]:
+    return streams.activation(activation, sentinel) if streams else nullcontext()
+
+
+def _load(channel: socket.socket, order: dict[str, Any]) -> Callable[[Any], Any]:
     _, _, content = receive_frame(channel)
-    order = json.loads(setup)
     code = Code(Path(order["folder"]), order["main"], content, order["binary"])
     del content
     try:
@@ -56,7 +68,6 @@ def _load(channel: socket.socket) -> Callable[[Any], Any]:
         os._exit(1)
     action = load(code)
     _flush()
-    send_frame(channel, Kind.READY, 0)
     return action
 
 
@@ -68,12 +79,14 @@ def _set_environment(variables: dict[str, str]) -> None:
             raise ActionError(f"The environment variable {name!r} cannot be set: {error}.") from error
 
 
-def _serve(channel: socket.socket, action: Callable[[Any], Any]) -> None:
+def _serve(channel: socket.socket, action: Callable[[Any], Any], streams: TaggedStreams | None) -> None:
     while frame := _next_run(channel):
-        _answer(channel, *frame, action)
+        _answer(channel, *frame, action, streams)
 
 
-def _serve_concurrently(channel: socket.socket, action: Callable[[Any], Any]) -> None:
+def _serve_concurrently(
+    channel: socket.socket, action: Callable[[Any], Any], streams: TaggedStreams | None
+) -> None:
     """One thread per run that is under way. Threads are kept: libraries hold pools and caches per thread."""
     work: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
     idle = Semaphore(0)
@@ -82,10 +95,10 @@ def _serve_concurrently(channel: socket.socket, action: Callable[[Any], Any]) ->
     def serve_runs() -> None:
         try:
             while True:
-                _answer(channel, *work.get(), action=action, sending=sending)
+                _answer(channel, *work.get(), action, streams, sending)
                 idle.release()
         except BaseException as error:
-            _end(error)
+            _end(error, streams)
 
     while frame := _next_run(channel):
         work.put(frame)
@@ -102,7 +115,12 @@ def _next_run(channel: socket.socket) -> tuple[int, bytes] | None:
 
 
 def _answer(
-    channel: socket.socket, number: int, body: bytes, action: Callable[[Any], Any], sending: Lock | None = None
+    channel: socket.socket,
+    number: int,
+    body: bytes,
+    action: Callable[[Any], Any],
+    streams: TaggedStreams | None,
+    sending: Lock | None = None,
 ) -> None:
     request = json.loads(body)
     payload = {}
@@ -112,8 +130,9 @@ def _answer(
         else:
             # The process has one environment: of concurrent runs, the last one's is seen.
             os.environ[f"__OW_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
-    kind, result = _encode(_call(action, payload))
-    _flush()
+    with _logs_of(request.get("activation_id"), streams, sentinel=True):
+        kind, result = _encode(_call(action, payload))
+        _flush()
     with sending or nullcontext():
         send_frame(channel, kind, number, result)
 
@@ -139,7 +158,7 @@ def _encode(result: Any) -> tuple[Kind, bytes]:
     return Kind.UNFIT, _NOT_AN_OBJECT
 
 
-def _end(error: BaseException) -> NoReturn:
+def _end(error: BaseException, streams: TaggedStreams | None) -> NoReturn:
     status = 1
     if isinstance(error, SystemExit):
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -148,6 +167,8 @@ def _end(error: BaseException) -> NoReturn:
     else:
         _print_traceback(error)
     _flush()
+    if streams:
+        streams.end_lines()
     # Not an ordinary exit: that would run what the zygote was to do at its own.
     os._exit(status & 0xFF)
 

@@ -13,12 +13,11 @@ from selectors import EVENT_READ, BaseSelector
 from socket import socket
 
 from action_runtime.executor.frames import FrameReader, Kind, send_frame
+from action_runtime.executor.log_tags import SENTINEL, tag_of, tags_wanted
 from action_runtime.executor.zygote import Zygote
 from action_runtime.proxy.http import Request, Response, error, json_response
 from action_runtime.proxy.report import NodeReport
 from action_runtime.proxy.requests import BadRequest, Init, parse_context, parse_init
-
-SENTINEL = b"XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX\n"
 
 _TWICE = "Cannot initialize the action more than once."
 _UNDEFINED = "no action defined yet"
@@ -67,6 +66,7 @@ class ActionProxy:
         self._work_folder = work
         self._concurrent = concurrent
         self._report = report
+        self._tags = tags_wanted()
         self._executor: Executor | None = None
         self._initialised = False
         self._env: dict[str, str] = {}
@@ -123,8 +123,8 @@ class ActionProxy:
         elif self._executor.ended:
             answer(error(500, _EXITED))
         else:
-            # The executor parses the body itself; here only the node's manager needs to know whose it is.
-            identity = self._identity(parse_context(body)) if self._report.enabled else ()
+            # The executor parses the body itself; here only the node's manager and tags need to know whose it is.
+            identity = self._identity(parse_context(body)) if self._report.enabled or self._tags else ()
             self._waiting.append(Work("run", body, answer, len(body), *identity))
             self._hand_over()
 
@@ -158,10 +158,11 @@ class ActionProxy:
         elif kind == Kind.REFUSED:
             self._retire(executor)
             self._executor = None
-            _end_logs()
+            self._end_logs(work)
             work.answer(error(502, _NO_BINARY))
         else:
-            _end_logs()
+            if not self._tags:  # else the executor has done it
+                self._end_logs(work)
             work.answer(Response(200 if kind == Kind.RESULT else 502, payload))
             self._hand_over()
 
@@ -184,8 +185,8 @@ class ActionProxy:
         for work in lost:
             self._tell("end", work)
             if work.phase == "init":
-                _write(2, _ABRUPT)
-            _end_logs()
+                _write(2, self._tag(work) + _ABRUPT)
+            self._end_logs(work)
             work.answer(error(502, _NO_START) if work.phase == "init" else error(400, _EXITED))
         while self._waiting:
             self._waiting.popleft().answer(error(500, _UNDEFINED))
@@ -204,6 +205,13 @@ class ActionProxy:
         activation = context.get("activation_id")
         return str(action), str(version), str(activation) if activation else None
 
+    def _end_logs(self, work: Work) -> None:
+        for descriptor in (1, 2):
+            _write(descriptor, self._tag(work) + SENTINEL)
+
+    def _tag(self, work: Work) -> bytes:
+        return tag_of(work.activation) if self._tags else b""
+
     def _tell(self, event: str, work: Work) -> None:
         inflight = len(self._executor.working) if self._executor else 0
         self._report.send(event, work.phase, work.action, work.version, work.activation, inflight, work.input_bytes)
@@ -214,11 +222,6 @@ def _next_number(folder: Path) -> int:
         return max((int(name) for name in os.listdir(folder) if name.isdecimal()), default=0) + 1
     except OSError:
         return 1
-
-
-def _end_logs() -> None:
-    for descriptor in (1, 2):
-        _write(descriptor, SENTINEL)
 
 
 def _write(descriptor: int, data: bytes) -> None:
