@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +26,7 @@ from workloads import inputs, mix
 from workloads.bench import BenchError
 from workloads.bench.compare import Run, figures
 from workloads.bench.document import ROOT, document, write
+from workloads.bench.running import terminable, writable
 from workloads.bench.store import Store
 from workloads.bench.table import served, summary
 from workloads.bench.watch import Watch, attach
@@ -100,8 +98,8 @@ def run(
         settings |= {"pairs": 1, "modes": ["off"]}
         console.print(NOTICE)
     for folder in (json and json.parent, report):
-        _writable(folder)
-    with _terminable(), Store("loop", settings, resume) as store:
+        writable(folder)
+    with terminable(), Store("loop", settings, resume) as store:
         if resume and not store.continued:
             console.print(
                 "Nothing to continue: no interrupted run has these settings and this code. All runs are made."
@@ -132,18 +130,6 @@ def run(
 Measured = tuple[
     list[Run], dict[str, dict[str, int]], float
 ]  # runs, own allocations, seconds spent by an earlier start
-
-
-def _writable(folder: Path | None) -> None:
-    """Tell before the measurement, not after it, that its result cannot be written."""
-    if folder is None:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BenchError(f"cannot make the folder {folder}: {error.strerror}") from error
-    if not os.access(folder, os.W_OK):
-        raise BenchError(f"cannot write into the folder {folder}")
 
 
 def _stoppable(settings: dict[str, Any], store: Store, console: Console) -> Measured:
@@ -245,19 +231,6 @@ def _warm_calls(work: dict[str, mix.Work], settings: dict[str, Any]) -> dict[str
     return {
         action: [one.warm] + [one.sample(rng) for _ in range(settings["warm_calls"])] for action, one in work.items()
     }
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the benchmark as Ctrl-C does, with the platform torn down."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _cache() -> Path:
