@@ -21,7 +21,7 @@ from deploy.standalone.rest import CORS, bare_answer, new_transaction_id, platfo
 API = "/api/v1"
 MAX_URI = 8192
 _log = logging.getLogger("owl.access")
-_KEYLESS = re.compile(r"/api/v1(/|/api-docs)?")
+_KEYLESS = re.compile(r"/api/v1(/|/api-docs|/docs)?")
 _WEB = re.compile(r"/api/v1/web/[^/]+/[^/]+/[^/]+.*", re.DOTALL)
 _RESOURCES = (actions, activations, namespaces, packages, rules, triggers, web)
 

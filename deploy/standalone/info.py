@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Blueprint, Response, current_app
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from deploy.standalone import runtimes
+from deploy.standalone import page, runtimes, swagger
 from deploy.standalone.rest import answer, bare_answer, platform
 from deploy.standalone.settings import MIB
 
 root = Blueprint("root", __name__)
+root.register_blueprint(page.blueprint)
 api = Blueprint("api", __name__)
 _PROJECT = "https://github.com/apache/openwhisk/issues"
 
 
 @root.get("/")
 def describe() -> Response:
+    """The page for browsers, limits and runtimes as JSON for everybody else."""
+    response = page.shown() if page.wanted() else _description()
+    response.vary.add("Accept")
+    return response
+
+
+def _description() -> Response:
     settings = platform().settings
     bounds = {
         "action_duration": (settings.min_action_timeout_ms, settings.max_action_timeout_ms),
@@ -89,32 +95,7 @@ def version() -> Response:
     )
 
 
+@root.get("/api-docs")
 @api.get("/api-docs")
 def api_docs() -> Response:
-    """The routes of this server as a Swagger 2.0 document."""
-    paths: dict[str, dict[str, Any]] = {}
-    for rule in current_app.url_map.iter_rules():
-        if not rule.rule.startswith("/api/v1/namespaces") or rule.rule.endswith("/"):
-            continue
-        path = rule.rule.removeprefix("/api/v1").replace("<", "{").replace(">", "}")
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
-            paths.setdefault(path, {})[method.lower()] = {
-                "operationId": rule.endpoint,
-                "tags": [rule.endpoint.partition(".")[0]],
-                "parameters": [
-                    {"name": name, "in": "path", "required": True, "type": "string"} for name in sorted(rule.arguments)
-                ],
-                "responses": {"default": {"description": "JSON; errors are {error, code}"}},
-            }
-    return answer(
-        {
-            "swagger": "2.0",
-            "info": {"title": "OpenWhisk REST API", "version": "1.0.0"},
-            "basePath": "/api/v1",
-            "consumes": ["application/json"],
-            "produces": ["application/json"],
-            "securityDefinitions": {"basicAuth": {"type": "basic"}},
-            "security": [{"basicAuth": []}],
-            "paths": dict(sorted(paths.items())),
-        }
-    )
+    return answer(swagger.document(current_app.url_map))
