@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -11,6 +12,8 @@ import signal
 import time
 from pathlib import Path
 
+from deploy.standalone.invoker.docker_container import FOLDER_LABEL, GROUP_LABEL
+from deploy.standalone.invoker.docker_engine import DockerEngine
 from deploy.standalone.invoker.process import KILL_TIMEOUT_S, PID
 from rm_agent.cgroup import CgroupDriver
 
@@ -59,6 +62,30 @@ def clear(run_dir: Path, driver: CgroupDriver | None, parent: str | None) -> int
             _kill_session(folder)
             shutil.rmtree(folder, ignore_errors=True)
     return len(found)
+
+
+def clear_docker(engine: DockerEngine, run_dir: Path, parent: str | None) -> int:
+    """Remove a previous server's Docker containers, those of the folder and of the group: their number.
+
+    To be called by whoever has locked both, before :func:`clear`. Raises
+    :class:`~deploy.standalone.invoker.docker_engine.EngineError`.
+    """
+    labels = [f"{FOLDER_LABEL}={run_dir}"] + ([f"{GROUP_LABEL}={parent}"] if parent is not None else [])
+    found = {container for label in labels for container in engine.labelled(label)}
+    for container in found:
+        engine.remove(container)
+    return len(found)
+
+
+def dissolve(driver: CgroupDriver, parent: str) -> None:
+    """Remove the empty group, in the hierarchies too that only Docker uses.
+
+    Raises :class:`~rm_agent.cgroup.CgroupError`.
+    """
+    driver.create(parent).remove()
+    for hierarchy in driver.root.iterdir() if driver.version == 1 else ():
+        with contextlib.suppress(OSError):
+            (hierarchy / parent).rmdir()
 
 
 def _kill_session(folder: Path) -> None:

@@ -1,0 +1,192 @@
+"""Containers that are made by the Docker Engine of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import socket
+import stat
+import uuid
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from deploy.standalone.invoker.container import StartFailed
+from deploy.standalone.invoker.docker_engine import Conflict, DockerEngine, EngineError
+from deploy.standalone.invoker.docker_streams import Attendant
+from deploy.standalone.invoker.flavour import Flavour
+from deploy.standalone.invoker.settings import InvokerSettings
+from rm_agent.cgroup import Cgroup, CgroupDriver, CgroupError
+
+log = logging.getLogger(__name__)
+
+PORT = 8080  # where the action interface listens, in every image
+PIDS_LIMIT = 1024
+NOFILE = 1024
+CONNECT_TIMEOUT_S = 2.0
+END_TIMEOUT_S = 5.0  # from the end of a container's output to its own
+
+FOLDER_LABEL, GROUP_LABEL = "owl.run-dir", "owl.cgroup"  # whose it is, for those who clear up
+
+
+class DockerContainer:
+    """Starts in the constructor, which blocks for some 100 ms, and for minutes where an image must be pulled.
+
+    Raises :class:`~deploy.standalone.invoker.container.StartFailed`, for an image that cannot be had
+    :class:`~deploy.standalone.invoker.container.ImageUnavailable`. Source: what OpenWhisk's invoker gives to
+    ``docker run``, save for the log driver: output is streamed, and kept nowhere.
+    """
+
+    slow = True
+
+    def __init__(
+        self,
+        name: str,
+        settings: InvokerSettings,
+        engine: DockerEngine,
+        driver: CgroupDriver | None,
+        flavour: Flavour,
+        memory_mib: int,
+    ) -> None:
+        assert flavour.image is not None
+        self.name = name
+        self._engine = engine
+        self._settings = settings
+        self._group: Cgroup | None = None
+        self._attendant: Attendant | None = None
+        self._out_of_memory = False
+        self._id = ""
+        engine.provide(flavour.image, managed=flavour.managed)
+        try:
+            self._id = self._create(self._options(flavour.image, driver, memory_mib))
+            stream = engine.attach(self._id)
+            with contextlib.ExitStack() as undo:
+                undo.enter_context(stream)
+                self._address = self._start(driver)
+                self._attendant = Attendant(name, stream, self._address, self._on_end)
+                undo.pop_all()
+        except OSError as error:
+            self.destroy()
+            raise StartFailed(f"The container {name} could not be started: {error}") from None
+        self.ready, self.exited, self.streams = self._attendant.ready, self._attendant.exited, self._attendant.streams
+
+    def connect(self) -> socket.socket:
+        if self._address is None:
+            raise ConnectionRefusedError(f"the container {self.name} has ended")
+        connection = socket.create_connection(self._address, CONNECT_TIMEOUT_S)
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def claim(self, cpu_millis: int, memory_mib: int) -> None:
+        """Raises :class:`~deploy.standalone.invoker.docker_engine.EngineError`, as ``pause`` and ``resume`` do.
+
+        Under contention it weighs as much as a process with this CPU does.
+        """
+        self._engine.resize(self._id, cpu_millis, memory_mib, shares=max(2, cpu_millis * 1024 // 1000))
+
+    def hurry(self) -> None:
+        """It starts as fast as it can anyway."""
+
+    def pause(self) -> None:
+        self._engine.pause(self._id)
+
+    def resume(self) -> None:
+        self._engine.resume(self._id)
+
+    def out_of_memory(self) -> bool:
+        if self._group is not None:
+            with contextlib.suppress(CgroupError):
+                return self._group.usage().oom_kills > 0
+        # The group goes with the container: the engine will say in a moment why that ended.
+        select.select([self.exited], [], [], END_TIMEOUT_S)
+        return self._out_of_memory
+
+    def destroy(self) -> None:
+        if self._id:
+            try:
+                self._engine.remove(self._id)
+            except EngineError as error:
+                log.warning("container %s: %s", self.name, error)
+        if self._attendant is not None:
+            self._attendant.close()
+            self._attendant = None
+
+    def _create(self, options: dict[str, Any]) -> str:
+        try:
+            return self._engine.create(self.name, **options)
+        except Conflict:
+            # Another server on this engine numbers its containers, too: OpenWhisk tells invokers apart like this.
+            prefix, rest = self.name.split("_", 1)
+            return self._engine.create(f"{prefix}{uuid.uuid4().hex[:8]}_{rest}", **options)
+
+    def _start(self, driver: CgroupDriver | None) -> tuple[str, int] | None:
+        """The address at which it will listen; none when it has ended at once."""
+        self._engine.start(self._id)
+        about = self._engine.inspect(self._id)
+        if driver is not None:
+            path = driver.of_pid(about["State"]["Pid"])
+            if path is not None and self._id in path:  # else the engine counts processes differently
+                with contextlib.suppress(CgroupError, ValueError):
+                    self._group = driver.open(path)
+        address = about["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+        return (address, PORT) if address else None
+
+    def _options(self, image: str, driver: CgroupDriver | None, memory_mib: int) -> dict[str, Any]:
+        settings, environment = self._settings, self._settings.environment
+        binds = []
+        environment["OWL_CONTAINER"] = self.name
+        if environment["__OW_API_HOST"] == settings.api_host:
+            environment["__OW_API_HOST"] = self._reachable(settings.api_host)
+        if settings.node_socket and _is_socket(Path(settings.node_socket)):
+            # The socket alone: in its folder there may be databases and keys.
+            environment["OWL_NODE_SOCKET"] = settings.node_socket
+            binds.append(f"{settings.node_socket}:{settings.node_socket}")
+        labels = {FOLDER_LABEL: str(settings.run_dir)}
+        host = {
+            "NetworkMode": "bridge",
+            # CPU follows memory until an action claims the container.
+            "CpuShares": max(2, 1024 // max(1, settings.user_memory_mib // memory_mib)),
+            "Memory": memory_mib << 20,
+            "MemorySwap": memory_mib << 20,
+            "PidsLimit": PIDS_LIMIT,
+            "CapDrop": ["NET_RAW", "NET_ADMIN"],
+            "Ulimits": [{"Name": "nofile", "Soft": NOFILE, "Hard": NOFILE}],
+            "LogConfig": {"Type": "none"},
+            "Binds": binds,
+        }
+        if driver is not None and settings.cgroup is not None:
+            labels[GROUP_LABEL] = settings.cgroup
+            if self._engine.cgroupfs:  # systemd has other names
+                host["CgroupParent"] = f"/{settings.cgroup}"
+        return {
+            "Image": image,
+            "Env": [f"{name}={value}" for name, value in environment.items()],
+            "Labels": labels,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "HostConfig": host,
+        }
+
+    def _reachable(self, api_host: str) -> str:
+        """The API's URL as a container sees it, to which this machine's loopback is its own."""
+        url = urlsplit(api_host)
+        if url.hostname not in ("localhost", "127.0.0.1", "::1", "0.0.0.0"):
+            return api_host
+        port = "" if url.port is None else f":{url.port}"
+        return url._replace(netloc=f"{self._engine.gateway}{port}").geturl()
+
+    def _on_end(self) -> None:
+        """On the attendant's thread: nothing more will be written."""
+        with contextlib.suppress(EngineError):  # it is gone, or the engine is
+            self._engine.wait(self._id, END_TIMEOUT_S)
+            self._out_of_memory = bool(self._engine.inspect(self._id)["State"]["OOMKilled"])
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
