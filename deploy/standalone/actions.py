@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from deploy.standalone import content, names, records, resolve, runtimes
-from deploy.standalone.errors import ApiError, bad_query, exists
+from deploy.standalone.errors import ApiError, bad_query, exists, forbidden, not_found
 from deploy.standalone.invocations import Caller
 from deploy.standalone.model import Limits, Status
 from deploy.standalone.records import Record
@@ -90,8 +90,8 @@ def get(namespace: str, name: str, package: str = "") -> Response:
 @blueprint.put("/namespaces/<namespace>/actions/<package>/<name>")
 def put(namespace: str, name: str, package: str = "") -> Response:
     path = _path(package, name)
-    overwrite = flag("overwrite")
     own = own_namespace(namespace, path)
+    overwrite = flag("overwrite")
     body = json_body(allowed=platform().settings.max_body_bytes)
     update = _Update(body, own)
     with platform().store.transaction() as transaction:
@@ -118,11 +118,17 @@ def delete(namespace: str, name: str, package: str = "") -> Response:
 @blueprint.post("/namespaces/<namespace>/actions/<name>")
 @blueprint.post("/namespaces/<namespace>/actions/<package>/<name>")
 def invoke(namespace: str, name: str, package: str = "") -> Response:
-    path = _path(package, name)
+    path, owner = _path(package, name), any_namespace(namespace)
+    # Whatever is wrong with it otherwise, each call counts.
+    platform().invocation_rate.check(user().name)
+    if owner != user().name and not package:
+        raise forbidden(f"{owner}/{path}")
     blocking, only_result, timeout_s = flag("blocking"), flag("result"), _timeout_s()
     payload = json_body(allowed=platform().settings.max_parameter_bytes, optional=True)
-    platform().invocation_rate.check(user().name)
-    target = resolve.action(platform().store, user(), any_namespace(namespace), path)
+    target = resolve.action(platform().store, user(), owner, path)
+    if target.action.doc["exec"]["kind"] == runtimes.SEQUENCE:
+        for component in target.action.doc["exec"]["components"]:
+            resolve.entitle(platform().store, user(), *names.split(component, user().name))
     _refuse_locked(target, payload)
     started = platform().start(Caller(user(), transaction_id()), target, payload)
     header = {"X-Openwhisk-Activation-Id": started.activation_id}
@@ -176,11 +182,11 @@ class _Update:
         self._publish = content.publish(body)
         self._parameters = content.pairs(body, "parameters", settings)
         self._annotations = content.pairs(body, "annotations", settings) or []
-        removed = body.get("delAnnotations")
-        self._removed = (
-            set(removed) if isinstance(removed, list) and all(isinstance(k, str) for k in removed) else set()
-        )
+        removed = content.names_to_remove(body)
         self._exec = content.executable(body, namespace, settings)
+        sequence = self._exec is not None and self._exec.doc["kind"] == runtimes.SEQUENCE
+        # OpenWhisk forgets them where the same PUT brings a sequence.
+        self._removed = set() if sequence else removed
         self._body = body
         content.limits(body, _DEFAULT_LIMITS, settings)
         content.cpu_millis(self._annotations)
@@ -193,29 +199,37 @@ class _Update:
         code = self._exec.code if self._exec else old.code
         if self._exec and executable["kind"] == runtimes.SEQUENCE:
             _check_sequence(executable["components"], f"/{namespace}/{path}")
-        parameters = self._parameters if self._parameters is not None else old.doc["parameters"] if old else []
-        if executable["kind"] == runtimes.SEQUENCE:
-            parameters = [{"key": "_actions", "value": executable["components"]}]
         doc = {
             "annotations": self._merged_annotations(old, executable["kind"]),
             "exec": executable,
             "limits": content.limits(self._body, old.doc["limits"] if old else _DEFAULT_LIMITS, platform().settings),
             "name": name,
             "namespace": f"{namespace}/{package}" if package else namespace,
-            "parameters": parameters,
+            "parameters": self._merged_parameters(old, executable),
             "publish": self._publish if self._publish is not None else old.doc["publish"] if old else False,
             "version": self._version or (content.bump(old.doc["version"]) if old else "0.0.1"),
         }
         return Entity("actions", namespace, path, doc, code)
 
+    def _merged_parameters(self, old: Entity | None, executable: dict[str, Any]) -> content.Pairs:
+        if executable["kind"] == runtimes.SEQUENCE:
+            return [{"key": "_actions", "value": executable["components"]}]
+        if self._parameters is not None:
+            return self._parameters
+        # What a sequence had are its components, of no use to what it becomes.
+        return old.doc["parameters"] if old and old.doc["exec"]["kind"] != runtimes.SEQUENCE else []
+
     def _merged_annotations(self, old: Entity | None, kind: str) -> content.Pairs:
-        base = old.doc["annotations"] if old else [{"key": "provide-api-key", "value": False}]
-        kept = [pair for pair in content.merge(base, self._annotations) if pair["key"] not in self._removed]
-        return content.merge(kept, [{"key": "exec", "value": kind}])
+        kept = [{"key": "provide-api-key", "value": False}]
+        if old:
+            kept = [pair for pair in old.doc["annotations"] if pair["key"] not in self._removed]
+        return content.merge(content.merge(kept, self._annotations), [{"key": "exec", "value": kind}])
 
 
 def _check_sequence(components: list[str], own: str) -> None:
     """400 for a sequence that is empty, too long, refers to itself or to what is not there."""
+    for component in components:
+        resolve.entitle(platform().store, user(), *names.split(component, user().name))
     if not components:
         raise ApiError(400, "No component specified for the sequence.")
     store, caller, longest = platform().store, user(), platform().settings.sequence_length
@@ -230,7 +244,7 @@ def _check_sequence(components: list[str], own: str) -> None:
         try:
             found = resolve.action(store, caller, *names.split(component, caller.name)).action
         except ApiError as error:
-            if error.status not in (404, 409):
+            if error.status != not_found().status:
                 raise
             raise ApiError(400, f"The sequence component {component} does not exist.") from None
         if f"/{found.namespace}/{found.path}" == own:

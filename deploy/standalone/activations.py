@@ -12,9 +12,9 @@ from deploy.standalone.rest import answer, flag, integer, own_namespace, page_bo
 from deploy.standalone.store import Page
 
 blueprint = Blueprint("activations", __name__)
-_ID = re.compile(r"[0-9a-f]{32}", re.ASCII | re.IGNORECASE)
+_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 # As far as SQLite's integers go.
-_LATEST = 2**63 - 1
+_EARLIEST, _LATEST = -(2**63), 2**63 - 1
 
 
 @blueprint.get("/namespaces/<namespace>/activations")
@@ -23,7 +23,8 @@ def list_all(namespace: str) -> Response:
     own = own_namespace(namespace)
     limit, skip = page_bounds()
     with_docs, count = flag("docs"), flag("count")
-    page = Page(_name(), integer("since", 0, _LATEST), integer("upto", 0, _LATEST), limit, min(skip, _LATEST - limit))
+    since, upto = integer("since", _EARLIEST, _LATEST), integer("upto", _EARLIEST, _LATEST)
+    page = Page(_name(), since, upto, limit, min(skip, _LATEST - limit))
     if count and with_docs:
         raise ApiError(400, "The parameters 'docs' and 'count' cannot be used together.")
     if count:
@@ -33,6 +34,7 @@ def list_all(namespace: str) -> Response:
 
 
 @blueprint.get("/namespaces/<namespace>/activations/<activation_id>")
+@blueprint.get("/namespaces/<namespace>/activations/<activation_id>/")
 def get(namespace: str, activation_id: str) -> Response:
     return answer(_record(namespace, activation_id))
 
@@ -53,15 +55,15 @@ def _record(namespace: str, activation_id: str) -> records.Record:
     if not _ID.fullmatch(activation_id):
         raise Rejection(400, "The activation id is not valid.")
     own = own_namespace(namespace, activation_id)
-    return platform().store.activation(own, activation_id.lower()).doc
+    return platform().store.activation(own, activation_id).doc
 
 
 def _name() -> str | None:
-    """``name`` or ``package/name``; an empty name asks for all."""
-    value = request.args.get("name")
-    if not value:
+    """``name`` or ``package/name``; a blank name asks for all."""
+    value = request.args.get("name", "")
+    if not value.strip():
         return None
-    parts = value.split("/")
-    if len(parts) > 2 or not all(names.valid(part) for part in parts):
+    parts = [part for part in value.split("/") if part]
+    if not 1 <= len(parts) <= 2 or not all(names.valid(part) for part in parts):
         raise bad_query("name", f"'{value[:80]}' is neither a name nor package/name")
-    return parts[-1] if parts[0] == names.DEFAULT_PACKAGE else value
+    return "/".join(parts)

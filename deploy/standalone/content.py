@@ -16,8 +16,14 @@ from deploy.standalone.errors import ApiError, malformed, too_large
 from deploy.standalone.settings import Settings
 
 Pairs = list[dict[str, Any]]
-_VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}", re.ASCII)
-_IMAGE = re.compile(r"[\w.-]+(:\d+)?(/[\w.-]+)*(:[\w.-]+)?(@[\w.+-]+:[0-9a-fA-F]+)?", re.ASCII)
+_VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){0,3}\.*", re.ASCII)
+# The grammar of github.com/distribution/reference: only a registry's host may have capitals.
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+_HOST = r"(?:[\w-]+(?:\.[\w-]+)+(?::\d+)?|[\w-]+:\d+)"
+_IMAGE = re.compile(
+    rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*(?::\w[\w.-]{{0,127}})?(?:@[A-Za-z][\w.+-]*:[0-9a-fA-F]{{32,}})?",
+    re.ASCII,
+)
 
 
 def version(body: dict[str, Any]) -> str | None:
@@ -25,9 +31,15 @@ def version(body: dict[str, Any]) -> str | None:
     value = body.get("version")
     if value is None:
         return None
-    if not (isinstance(value, str) and _VERSION.fullmatch(value)):
-        raise malformed("a version is MAJOR.MINOR.PATCH")
-    return ".".join(str(int(part)) for part in value.split("."))
+    numbers = [int(part) for part in value.rstrip(".").split(".")] if _is_version(value) else []
+    major, minor, patch = (*numbers[:3], 0, 0, 0)[:3]
+    if not major and not minor and not patch:
+        raise malformed("a version is MAJOR.MINOR.PATCH, and not 0.0.0")
+    return f"{major}.{minor}.{patch}"
+
+
+def _is_version(value: object) -> bool:
+    return isinstance(value, str) and _VERSION.fullmatch(value) is not None
 
 
 def bump(value: str) -> str:
@@ -75,8 +87,28 @@ def value_of(annotations: Pairs, key: str, default: Any = None) -> Any:
 
 
 def truthy(annotations: Pairs, key: str) -> bool:
-    """OpenWhisk's reading of an annotation as a switch: set, and neither false, null, 0 nor empty."""
-    return bool(value_of(annotations, key))
+    """OpenWhisk's loose reading of an annotation as a switch: set, and neither false, null, 0 nor the empty text."""
+    value = value_of(annotations, key)
+    return bool(value) or isinstance(value, list | dict)
+
+
+def is_true(annotations: Pairs, key: str) -> bool:
+    """OpenWhisk's strict reading, that of all annotations of web actions: ``true`` and nothing else."""
+    return value_of(annotations, key) is True
+
+
+def has(annotations: Pairs, key: str) -> bool:
+    return any(pair["key"] == key for pair in annotations)
+
+
+def names_to_remove(body: dict[str, Any]) -> set[str]:
+    """``delAnnotations`` of an update: the keys of annotations that are to go."""
+    value = body.get("delAnnotations")
+    if value is None:
+        return set()
+    if not isinstance(value, list) or not all(isinstance(key, str) for key in value):
+        raise malformed("'delAnnotations' is a list of keys")
+    return set(value)
 
 
 def cpu_millis(annotations: Pairs) -> int | None:
@@ -102,7 +134,7 @@ def limits(body: dict[str, Any], base: dict[str, int], settings: Settings) -> di
         "memory": (settings.min_action_memory_mib, settings.max_action_memory_mib, "MB"),
         "logs": (0, settings.max_action_logs_mib, "MB"),
         "concurrency": (1, settings.max_action_concurrency, "at once"),
-        "instances": (1, settings.concurrent_invocations, "containers"),
+        "instances": (0, settings.concurrent_invocations, "containers"),
     }
     result = dict(base)
     for name, (low, high, unit) in allowed.items():
@@ -132,16 +164,17 @@ def executable(body: dict[str, Any], own_namespace: str, settings: Settings) -> 
         return None
     if not isinstance(given, dict) or not isinstance(given.get("kind"), str):
         raise malformed("'exec' is an object with a 'kind'")
-    kind = given["kind"]
+    kind = given["kind"].strip().lower()
     if kind == runtimes.SEQUENCE:
         return _sequence(given, own_namespace)
     code, main = given.get("code"), given.get("main")
-    if main is not None and not isinstance(main, str):
+    if "main" in given and not isinstance(main, str):
         raise malformed("'main' in 'exec' is text")
     if kind == runtimes.BLACKBOX:
         doc = {"kind": kind, "image": _image(given.get("image"))}
-        if code is not None and not isinstance(code, str):
+        if "code" in given and not isinstance(code, str):
             raise malformed("'code' in 'exec' is text")
+        code = code if code and code.strip() else None
     else:
         resolved = runtimes.resolve(kind)
         if resolved is None:
@@ -153,9 +186,8 @@ def executable(body: dict[str, Any], own_namespace: str, settings: Settings) -> 
     size = len(code.encode()) if code else 0
     if size > settings.max_code_bytes:
         raise too_large("The code is", size, settings.max_code_bytes)
+    # What the client says in 'binary' does not count, as in OpenWhisk.
     doc["binary"] = code is not None and is_binary(code)
-    if given.get("binary") is True and code and not doc["binary"]:
-        raise ApiError(400, "The code is said to be binary but is not base64; encode the file (a zip) in base64.")
     if main:
         doc["main"] = main
     return Exec(doc, code)

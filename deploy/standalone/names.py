@@ -24,9 +24,11 @@ def check(name: str) -> str:
     return name
 
 
-def split(text: object, own_namespace: str) -> tuple[str, str]:
-    """``/ns/name``, ``ns/pkg/name`` -> (namespace, path); ``_`` stands for the own namespace."""
-    parts = text.strip("/").split("/") if isinstance(text, str) else []
+def split(value: object, own_namespace: str) -> tuple[str, str]:
+    """``/ns/name``, ``ns/pkg/name`` or ``{"path", "name"}`` -> (namespace, path); ``_`` is the own namespace."""
+    if isinstance(value, dict):
+        value = "/".join(part if isinstance(part := value.get(key), str) else "" for key in ("path", "name"))
+    parts = [part for part in value.split("/") if part] if isinstance(value, str) else []
     if len(parts) not in (2, 3):
         raise malformed("a qualified name is /namespace/name or /namespace/package/name")
     namespace, *path = parts
@@ -37,8 +39,6 @@ def split(text: object, own_namespace: str) -> tuple[str, str]:
             check(namespace)
     except ApiError as error:
         raise malformed(error.message) from None
-    if path[0] == DEFAULT_PACKAGE and len(path) == 2:
-        path = path[1:]
     return (own_namespace if namespace == "_" else namespace, "/".join(path))
 
 

@@ -16,6 +16,7 @@ def list_all() -> Response:
 
 
 @blueprint.get("/namespaces/<namespace>/limits")
+@blueprint.get("/namespaces/<namespace>/limits/")
 def limits(namespace: str) -> Response:
     own_namespace(namespace)
     settings = platform().settings

@@ -50,7 +50,7 @@ def get(namespace: str, name: str) -> Response:
         {"name": action.name, "version": action.doc["version"], "annotations": action.doc["annotations"]}
         for action in store.listing("actions", inner.namespace, inner.path)
     ]
-    feeds = [action for action in inside if content.truthy(action["annotations"], "feed")]
+    feeds = [action for action in inside if content.has(action["annotations"], "feed")]
     actions = [action for action in inside if action not in feeds]
     parameters = resolve.inherited(found, inner)
     return answer({**found.doc, "parameters": parameters, "actions": actions, "feeds": feeds})
@@ -58,8 +58,8 @@ def get(namespace: str, name: str) -> Response:
 
 @blueprint.put("/namespaces/<namespace>/packages/<name>")
 def put(namespace: str, name: str) -> Response:
-    path, overwrite = names.check(name), flag("overwrite")
-    own = own_namespace(namespace, path)
+    path = names.check(name)
+    own, overwrite = own_namespace(namespace, path), flag("overwrite")
     settings = platform().settings
     # Two lists of that size, each with room for escapes.
     body = json_body(allowed=4 * settings.max_parameter_bytes)
@@ -69,19 +69,21 @@ def put(namespace: str, name: str) -> Response:
     binding = _binding(body, own)
     if path == names.DEFAULT_PACKAGE:
         raise ApiError(400, f"Package name '{path}' is reserved.")
+    provider = _provider(binding) if binding else None
     with platform().store.transaction() as transaction:
         old = transaction.find("packages", own, path)
         if old is not None and not overwrite:
             raise exists()
         if old is not None and binding and old.doc["binding"] == NO_BINDING:
             raise ApiError(409, "A package that is no binding cannot become one; delete it first.")
-        if binding:
-            _check_binding(binding, own, path)
+        if provider is not None and provider.doc["binding"] != NO_BINDING:
+            raise ApiError(400, "Cannot bind to another package binding.")
         kept = old.doc if old else {"annotations": [], "parameters": [], "publish": False, "binding": NO_BINDING}
         target = binding or kept["binding"]
         noted = kept["annotations"] if annotations is None else annotations
+        noted = [pair for pair in noted if pair["key"] != "binding"]
         if target:
-            noted = content.merge(noted, [{"key": "binding", "value": target}])
+            noted.append({"key": "binding", "value": target})
         doc = {
             "annotations": noted,
             "binding": target,
@@ -113,8 +115,8 @@ def delete(namespace: str, name: str) -> Response:
 
 
 def _binding(body: dict[str, Any], own: str) -> dict[str, str] | None:
-    given = body.get("binding")
-    if given is None or given == NO_BINDING:
+    given = body.get("binding", NO_BINDING)
+    if given == NO_BINDING:
         return None
     if not (isinstance(given, dict) and all(isinstance(given.get(key), str) for key in ("namespace", "name"))):
         raise malformed("'binding' is {namespace, name}")
@@ -122,13 +124,14 @@ def _binding(body: dict[str, Any], own: str) -> dict[str, str] | None:
     return {"name": names.check(given["name"]), "namespace": names.check(namespace)}
 
 
-def _check_binding(binding: dict[str, str], own: str, path: str) -> None:
-    missing = ApiError(400, "Binding references a package that does not exist.")
-    if binding["namespace"] == own and binding["name"] == path:
-        raise missing
+def _provider(binding: dict[str, str]) -> Entity:
+    """The package to bind to; 403 when the user may not read it, 400 or 409 when there is none."""
+    store = platform().store
     try:
-        target = resolve.package(platform().store, user(), binding["namespace"], binding["name"])
+        found = resolve.package(store, user(), binding["namespace"], binding["name"])
+        resolve.bound(store, user(), found)
     except ApiError as error:
-        raise missing if error.status == not_found().status else error from None
-    if target.doc["binding"] != NO_BINDING:
-        raise ApiError(400, "Cannot bind to another package binding.")
+        if error.status != not_found().status:
+            raise
+        raise ApiError(400, "Binding references a package that does not exist.") from None
+    return found

@@ -29,17 +29,18 @@ class Resolved:
 
     def locked_keys(self) -> set[str]:
         """Parameters that a caller may not set: those with a value, of an action annotated ``final``."""
-        if not content.truthy(self.action.doc["annotations"], "final"):
+        if not content.is_true(self.action.doc["annotations"], "final"):
             return set()
         return {pair["key"] for pair in self.parameters if pair["value"] is not None}
 
 
 def package(store: Store, user: User, namespace: str, name: str) -> Entity:
-    """A package the user may read: an own one, or a published one; 403 for everybody else's."""
+    """A package the user may read: an own one, or another's published one that is no binding; else 403."""
     if namespace == user.name:
         return store.get("packages", namespace, name)
     found = store.find(namespace, name)
-    if found is None or found.collection != "packages" or not found.doc["publish"]:
+    public = found is not None and found.collection == "packages" and found.doc["publish"]
+    if found is None or not public or found.doc["binding"] != NO_BINDING:
         raise forbidden(f"{namespace}/{name}")
     return found
 
@@ -50,6 +51,15 @@ def bound(store: Store, user: User, found: Entity) -> Entity:
     if binding == NO_BINDING:
         return found
     return package(store, user, binding["namespace"], binding["name"])
+
+
+def entitle(store: Store, user: User, namespace: str, path: str) -> None:
+    """Whether the user may refer to ``path``, be there an action or not: 403, or 404 or 409 for its package."""
+    package_name = path.rpartition("/")[0]
+    if package_name:
+        bound(store, user, package(store, user, namespace, package_name))
+    elif namespace != user.name:
+        raise forbidden(f"{namespace}/{path}")
 
 
 def inherited(found: Entity, target: Entity) -> content.Pairs:
@@ -80,6 +90,6 @@ def exported(store: Store, owner: User, path: str) -> Resolved:
         resolved = action(store, owner, owner.name, path)
     except ApiError:
         raise not_found() from None
-    if not content.truthy(resolved.action.doc["annotations"], "web-export"):
+    if not content.is_true(resolved.action.doc["annotations"], "web-export"):
         raise not_found()
     return resolved

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import string
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app, g, request
 
-from deploy.standalone import jsontext
+from deploy.standalone import jsontext, names
 from deploy.standalone.auth import User
-from deploy.standalone.errors import Rejection, bad_query, forbidden, malformed, too_large
+from deploy.standalone.errors import ApiError, Rejection, bad_query, forbidden, malformed, too_large
+from deploy.standalone.exchange import CORS, JSON_TYPE, Exchange
+from deploy.standalone.later import Later
+from deploy.standalone.records import Record
 
 if TYPE_CHECKING:
     from deploy.standalone.core import Platform
+    from deploy.standalone.invocations import Started
 
-JSON_TYPE = "application/json"
-CORS = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Headers": "Authorization, Origin, X-Requested-With, Content-Type, Accept, User-Agent",
-    "Access-Control-Allow-Methods": "GET, DELETE, POST, PUT, HEAD",
-}
-_ALPHABET = string.ascii_letters + string.digits
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -32,27 +30,26 @@ def platform() -> Platform:
 
 def user() -> User:
     """The authenticated user of this request."""
-    return g.user
+    return g.exchange.user
 
 
 def transaction_id() -> str:
     """The id of this request, echoed as ``X-Request-ID`` and in errors."""
-    return g.transaction_id
-
-
-def new_transaction_id() -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(32))
+    return g.exchange.transaction_id
 
 
 def own_namespace(namespace: str, path: str | None = None) -> str:
     """The name of the user's own namespace when ``namespace`` is that or ``_``; 403 for anybody else's."""
-    name = user().name
-    if namespace not in ("_", name):
-        raise forbidden(namespace if path is None else f"{namespace}/{path}")
+    name = any_namespace(namespace)
+    if name != user().name:
+        raise forbidden(name if path is None else f"{name}/{path}")
     return name
 
 
 def any_namespace(namespace: str) -> str:
+    """The namespace that an address names; 400 for what cannot be one."""
+    if not names.valid(namespace):
+        raise Rejection(400, "The namespace contains illegal characters.")
     return user().name if namespace == "_" else namespace
 
 
@@ -70,6 +67,28 @@ def bare_answer(body: Any, status: int = 200, headers: dict[str, str] | None = N
 
 def text_answer(text: str) -> Response:
     return Response(text, 200, CORS, content_type="text/plain; charset=UTF-8")
+
+
+def answer_of(started: Started, timeout_s: float, shown: Callable[[Record | None], Response]) -> Response:
+    """The answer that ``shown`` makes of the record once it is there, or of None when that takes too long.
+
+    No thread waits for it: ``shown`` is called later and elsewhere, so it must not use the request.
+    """
+    exchange: Exchange = g.exchange
+    metrics, began = exchange.metrics, time.perf_counter()
+    metrics.blocking.inc()
+
+    def finished(record: Future[Record] | None) -> Response:
+        metrics.blocking_time.observe(time.perf_counter() - began)
+        try:
+            response = shown(record.result() if record else None)
+        except ApiError as error:
+            response = exchange.failed(error)
+        except Exception as error:
+            response = exchange.defect(error)
+        return exchange.finish(response)
+
+    return Later(started.record, timeout_s, finished, platform().waiting)
 
 
 def no_content() -> Response:
@@ -109,7 +128,7 @@ def json_body(*, allowed: int, optional: bool = False) -> dict[str, Any]:
 
 def flag(name: str, default: bool = False) -> bool:
     value = request.args.get(name)
-    if value is None:
+    if not value:
         return default
     if value.lower() not in _TRUE + _FALSE:
         raise bad_query(name, f"'{value}' is neither true nor false")
@@ -120,10 +139,7 @@ def integer(name: str, low: int, high: float = math.inf) -> int | None:
     value = request.args.get(name)
     if value is None:
         return None
-    try:
-        number = int(value) if len(value) < 20 else None
-    except ValueError:
-        number = None
+    number = int(value) if _INTEGER.fullmatch(value) else None
     if number is None or not low <= number <= high:
         bounds = f"from {low} to {high}" if high < math.inf else f"of at least {low}"
         raise bad_query(name, f"'{value[:40]}' is not a whole number {bounds}")
@@ -132,7 +148,7 @@ def integer(name: str, low: int, high: float = math.inf) -> int | None:
 
 def page_bounds() -> tuple[int, int]:
     """``limit`` (30 when absent, 200 for 0) and ``skip`` of a list."""
-    limit, skip = integer("limit", 0, 200), integer("skip", 0)
+    limit, skip = integer("limit", 0, 200), integer("skip", 0, 2**31 - 1)
     return 30 if limit is None else limit or 200, skip or 0
 
 

@@ -63,13 +63,17 @@ def get(namespace: str, name: str) -> Response:
 
 @blueprint.put("/namespaces/<namespace>/rules/<name>")
 def put(namespace: str, name: str) -> Response:
-    path, overwrite = names.check(name), flag("overwrite")
-    own = own_namespace(namespace, path)
+    path = names.check(name)
+    own, overwrite = own_namespace(namespace, path), flag("overwrite")
     settings = platform().settings
     body = json_body(allowed=4 * settings.max_parameter_bytes)
     version, publish = content.version(body), content.publish(body)
     annotations = content.pairs(body, "annotations", settings)
     trigger, action = _named(body, "trigger", own), _named(body, "action", own)
+    if trigger is not None:
+        own_namespace(trigger[0], trigger[1])
+    if action is not None:
+        resolve.entitle(platform().store, user(), *action)
     with platform().store.transaction() as transaction:
         old = transaction.find("rules", own, path)
         if old is not None and not overwrite:
@@ -107,10 +111,10 @@ def switch(namespace: str, name: str) -> Response:
         raise malformed(f"'status' of a rule is {ACTIVE} or {INACTIVE}")
     with platform().store.transaction() as transaction:
         rule = transaction.get("rules", own, path)
-        if _trigger(transaction, rule) is not None:
+        if status != _status(transaction, rule):
+            if _trigger(transaction, rule) is None:
+                raise ApiError(404, "Only rules with existing triggers can be activated.")
             _link(transaction, rule, status)
-        elif status == ACTIVE:
-            raise ApiError(404, "Only rules with existing triggers can be activated.")
     return text_answer("OK")
 
 
@@ -129,16 +133,13 @@ def _named(body: dict[str, Any], field: str, own: str) -> tuple[str, str] | None
 
 
 def _check_ends(transaction: Transaction, trigger: tuple[str, str], action: tuple[str, str]) -> None:
-    own_namespace(trigger[0], trigger[1])
     try:
         transaction.get("triggers", *trigger)
     except ApiError:
         raise ApiError(400, f"The trigger /{'/'.join(trigger)} does not exist.") from None
     try:
         resolve.action(platform().store, user(), *action)
-    except ApiError as error:
-        if error.status == 403:
-            raise
+    except ApiError:
         raise ApiError(400, f"The action /{'/'.join(action)} does not exist.") from None
 
 

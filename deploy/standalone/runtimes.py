@@ -20,6 +20,10 @@ def _runtime(kind: str, image: str, *, default: bool = False) -> dict[str, Any]:
 
 RUNTIMES: dict[str, list[dict[str, Any]]] = {
     "python": [_runtime("python:3.11", "openwhisk/action-python-v3.11:nightly", default=True)],
+    "nodejs": [
+        _runtime("nodejs:18", "openwhisk/action-nodejs-v18:nightly"),
+        _runtime("nodejs:20", "openwhisk/action-nodejs-v20:nightly", default=True),
+    ],
 }
 
 KINDS = tuple(runtime["kind"] for family in RUNTIMES.values() for runtime in family)

@@ -134,11 +134,11 @@ def test_unknown_kind_names_those_there_are(guest: Any) -> None:
     assert "python:3.11" in reply.json()["error"]
 
 
-def test_code_said_to_be_binary_must_be_base64(guest: Any) -> None:
-    body = {"exec": {"kind": "python:3.11", "code": "no base64!", "binary": True}}
-    reply = guest.ns("PUT", "actions/zip", body)
-    assert reply.status_code == 400
-    assert "base64" in reply.json()["error"]
+@pytest.mark.parametrize(("code", "binary"), [(ECHO, False), (base64.b64encode(b"zip").decode(), True)])
+def test_whether_code_is_binary_is_seen_not_told(guest: Any, code: str, binary: bool) -> None:
+    body = {"exec": {"kind": "python:3.11", "code": code, "binary": not binary}}
+    reply = guest.ns("PUT", "actions/zip?overwrite=true", body)
+    assert (reply.status_code, reply.json()["exec"]["binary"]) == (200, binary)
 
 
 def test_base64_that_is_no_zip_fails_when_it_runs(guest: Any) -> None:
