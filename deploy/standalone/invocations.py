@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deploy.standalone import content, names, records, resolve, runtimes
@@ -26,7 +26,8 @@ _COMPOSITION_TOO_LONG = "Too many actions in the composition."
 _MOST_SEQUENCES = 512  # running at once; more wait for their turn
 _TOO_DEEP = "Sequence may not refer to itself."
 _CLOSING = "The server stopped before the action finished."
-_NO_RECORD = "The action has run, but its record could not be kept; the server's log has more under activation {}."
+_NO_RECORD = "The action has run, but its record could not be kept; the server's log has more under the activation id."
+_DEFECT = "The server failed while it ran the action; its log has more under the activation id."
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,55 +86,89 @@ class Invocations:
         self._threads.shutdown(wait=True)
 
     def start(self, caller: Caller, target: Resolved, payload: dict[str, Any]) -> Started:
-        """Run ``target``. 429 when the user has too many running; the future holds the finished record."""
+        """Run ``target``. 429 when the user has too many running; the future holds the finished record.
+
+        507 when the disk has no room for the record; then nothing was started. Once this returns, the id has exactly
+        one record sooner or later, also if the server is killed.
+        """
         self._concurrency.enter(caller.user.name)
-        activation_id = records.new_id()
         try:
-            if _is_composed(target):
-                record = self._threads.submit(self._composed, caller, target, payload, activation_id)
+            composed = _is_composed(target)
+            accepted = self._accept(caller, target, composed)
+            if composed:
+                record = self._in_a_thread(caller, target, payload, accepted)
             else:
-                record = self._single(caller, target, payload, activation_id)
+                record = self._single(caller, target, payload, accepted)
         except BaseException:
             self._concurrency.leave(caller.user.name)
             raise
         record.add_done_callback(lambda _: self._concurrency.leave(caller.user.name))
-        return Started(activation_id, record)
+        return Started(accepted.id, record)
 
-    def _single(
-        self,
-        caller: Caller,
-        target: Resolved,
-        payload: Any,
-        activation_id: str | None = None,
-        cause: str | None = None,
-    ) -> Future[Record]:
+    def _accept(self, caller: Caller, target: Resolved, composed: bool, cause: str | None = None) -> Activation:
+        """A new activation, noted on disk before it starts."""
+        received_ns = time.time_ns()
+        entity = target.action
+        annotations: dict[str, Any] = {
+            "path": f"{entity.namespace}/{entity.path}",
+            "waitTime": 0,
+            "kind": entity.doc["exec"]["kind"],
+            "limits": entity.doc["limits"],
+        }
+        if composed:
+            annotations |= {"kind": runtimes.SEQUENCE, "topmost": cause is None}
+            if _is_conductor(target):
+                annotations["conductor"] = True
+        else:
+            annotations["timeout"] = False
+        if target.binding is not None:
+            annotations["binding"] = target.binding
+        record = records.unfinished(
+            activation_id=records.new_id(),
+            namespace=caller.user.name,
+            name=entity.name,
+            version=entity.doc["version"],
+            start=received_ns // 1_000_000,
+            annotations=annotations,
+            cause=cause,
+        )
+        accepted = Activation(caller.user.name, target.shown_path, received_ns, record)
+        self._store.accept(accepted)
+        return accepted
+
+    def _in_a_thread(self, caller: Caller, target: Resolved, payload: Any, accepted: Activation) -> Future[Record]:
+        try:
+            return self._threads.submit(self._composed, caller, target, payload, accepted)
+        except RuntimeError:  # the last request before the server stops
+            self._keep(accepted, records.ended(accepted.doc, _CLOSING))
+            raise ApiError(503, "The server is stopping.") from None
+
+    def _single(self, caller: Caller, target: Resolved, payload: Any, accepted: Activation) -> Future[Record]:
         invocation = Invocation(
-            activation_id=activation_id or records.new_id(),
+            activation_id=accepted.id,
             transaction_id=caller.transaction_id,
             action=runnable(target),
             payload=_with_parameters(target, payload),
-            received_ms=records.now_ms(),
+            received_ms=accepted.doc["start"],
             namespace=caller.user.name,
             api_key=caller.user.api_key,
         )
-        received_ns = time.time_ns()
         finished: Future[Record] = Future()
 
         def finish(done: Future[Outcome]) -> None:
+            # Whatever goes wrong, the future must end: a client and a place among the user's calls depend on it.
             try:
                 outcome = _outcome(done, invocation)
                 record = records.of_action(
-                    invocation, target.action.doc["limits"], outcome, cause=cause, binding=target.binding
+                    invocation,
+                    target.action.doc["limits"],
+                    outcome,
+                    cause=accepted.doc.get("cause"),
+                    binding=target.binding,
                 )
-                self._keep(caller, target, received_ns, record)
+                finished.set_result(self._keep(accepted, record))
             except Exception as error:
-                # Whatever it is, the future must end: a client and a place among the user's calls depend on it.
-                log.exception("activation %s: its record could not be kept", invocation.activation_id)
-                failure = ApiError(500, _NO_RECORD.format(invocation.activation_id))
-                failure.__cause__ = error
-                finished.set_exception(failure)
-            else:
-                finished.set_result(record)
+                finished.set_exception(error)
 
         self._invoker.submit(invocation).add_done_callback(finish)
         return finished
@@ -143,21 +178,27 @@ class Invocations:
         caller: Caller,
         target: Resolved,
         payload: Any,
-        activation_id: str,
-        cause: str | None = None,
+        accepted: Activation,
         composition: _Composition | None = None,
         depth: int = 0,
     ) -> Record:
         """Run a sequence or conductor to its end, in the calling thread."""
         start, steps = records.now_ms(), _Steps()
-        received_ns = caller.received_ns if cause is None else time.time_ns()
+        activation_id, cause = accepted.id, accepted.doc.get("cause")
+        received_ns = caller.received_ns if cause is None else accepted.received_ns
         conductor = target.action.doc["exec"]["kind"] != runtimes.SEQUENCE
-        if conductor:
-            response = self._conduct(
-                caller, target, payload, activation_id, steps, composition or _Composition(), depth
-            )
-        else:
-            response = self._in_turn(caller, target, payload, activation_id, steps, composition, depth)
+        try:
+            if conductor:
+                response = self._conduct(
+                    caller, target, payload, activation_id, steps, composition or _Composition(), depth
+                )
+            else:
+                response = self._in_turn(caller, target, payload, activation_id, steps, composition, depth)
+        except ApiError as error:  # the disk takes no more records
+            response = records.response(Status.INTERNAL_ERROR, records.error(error.message))
+        except Exception:  # its id was given out: there must be a record of it
+            log.exception("activation %s: the composition failed", activation_id)
+            response = records.response(Status.INTERNAL_ERROR, records.error(_DEFECT))
         limits = target.action.doc["limits"]
         annotations: dict[str, Any] = {
             "topmost": cause is None,
@@ -186,8 +227,7 @@ class Invocations:
             annotations=records.as_pairs(annotations),
             cause=cause,
         )
-        self._keep(caller, target, received_ns, record)
-        return record
+        return self._keep(accepted, record)
 
     def _part(
         self,
@@ -198,9 +238,11 @@ class Invocations:
         depth: int,
         composition: _Composition | None = None,
     ) -> Record:
-        if _is_composed(target):
-            return self._composed(caller, target, payload, records.new_id(), cause, composition, depth + 1)
-        return self._single(caller, target, payload, cause=cause).result()
+        composed = _is_composed(target)
+        accepted = self._accept(caller, target, composed, cause)
+        if composed:
+            return self._composed(caller, target, payload, accepted, composition, depth + 1)
+        return self._single(caller, target, payload, accepted).result()
 
     def _in_turn(
         self,
@@ -244,7 +286,8 @@ class Invocations:
         while composition.conductors <= 2 * self._settings.sequence_length:
             composition.conductors += 1
             given = {**payload, **state} if isinstance(payload, dict) else payload
-            record = self._single(caller, target, given, cause=own_id).result()
+            accepted = self._accept(caller, target, False, own_id)
+            record = self._single(caller, target, given, accepted).result()
             steps.add(record)
             result = record["response"]["result"]
             if not isinstance(result, dict) or "action" not in result:
@@ -283,8 +326,16 @@ class Invocations:
         steps.add(record)
         return record["response"]["result"]
 
-    def _keep(self, caller: Caller, target: Resolved, received_ns: int, record: Record) -> None:
-        self._store.add(Activation(caller.user.name, target.shown_path, received_ns, record))
+    def _keep(self, accepted: Activation, record: Record) -> Record:
+        """Make ``record`` that of the activation; where that cannot be, one that says so."""
+        failed = records.ended(accepted.doc, _NO_RECORD)
+        for given in (record, failed):
+            try:
+                self._store.add(replace(accepted, doc=given))
+                return given
+            except Exception:
+                log.exception("activation %s: its record could not be kept", accepted.id)
+        raise ApiError(500, _NO_RECORD)
 
 
 def runnable(target: Resolved) -> Runnable:

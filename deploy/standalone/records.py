@@ -22,6 +22,7 @@ _SUMMARY = (
     "version",
 )
 _OUT_OF_TIME = "The action exceeded its time limits"
+_KILLED = "The server was stopped before the action finished (it was killed or the machine went down)."
 
 Record = dict[str, Any]
 
@@ -41,6 +42,11 @@ def error(message: str) -> dict[str, Any]:
 def response(status: Status, result: Any, size: int | None = None) -> dict[str, Any]:
     body = {"result": result, "status": status.text, "success": status is Status.SUCCESS}
     return body if size is None else {**body, "size": size}
+
+
+def killed() -> dict[str, Any]:
+    """The response of what was accepted and did not get to its end."""
+    return response(Status.INTERNAL_ERROR, error(_KILLED))
 
 
 def status_of(record: Record) -> Status:
@@ -81,6 +87,45 @@ def make(
     if cause is not None:
         record["cause"] = cause
     return record
+
+
+def unfinished(
+    *,
+    activation_id: str,
+    namespace: str,
+    name: str,
+    version: str,
+    start: int,
+    annotations: dict[str, Any],
+    cause: str | None = None,
+) -> Record:
+    """The record of an action that was accepted, as it stays if the server is killed before the action ends."""
+    if cause is not None:
+        annotations["causedBy"] = "sequence"
+    return make(
+        activation_id=activation_id,
+        namespace=namespace,
+        subject=namespace,
+        name=name,
+        version=version,
+        start=start,
+        end=start,
+        response=killed(),
+        logs=[],
+        annotations=as_pairs(annotations),
+        cause=cause,
+    )
+
+
+def ended(record: Record, message: str) -> Record:
+    """An ``unfinished`` record that is final, now and with this error."""
+    end = max(record["start"], now_ms())
+    return {
+        **record,
+        "end": end,
+        "duration": end - record["start"],
+        "response": response(Status.INTERNAL_ERROR, error(message)),
+    }
 
 
 def of_action(

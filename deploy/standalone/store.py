@@ -1,18 +1,16 @@
-"""Entities and activations in SQLite.
+"""All state of a server: entities in SQLite, and the history of activations beside them.
 
-Entities are durable (WAL, synchronous=FULL) when ``put`` or ``delete`` returns. Activations are written by a thread of
-their own in batches; until then they are read from memory, so that a reader never misses what an answer has shown.
+Entities are durable (WAL, synchronous=FULL) when ``put`` or ``delete`` returns.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
-import queue
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,25 +18,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from deploy.standalone import jsontext, schema
-from deploy.standalone.errors import ApiError, StartError, exists, not_found, other_collection
+from deploy.standalone import jsontext
+from deploy.standalone.database import Database, storage_error
+from deploy.standalone.errors import StartError, exists, not_found, other_collection
+from deploy.standalone.history import Activation, History, Page
+from deploy.standalone.recovery import recover
+from deploy.standalone.retention import Retention
+
+__all__ = ["Activation", "Entity", "Page", "Store", "Transaction"]
 
 _SELECT_ONE = "SELECT collection, namespace, path, doc, code, revision FROM entities WHERE namespace = ? AND path = ?"
-_READERS = 4
 _CACHE_ENTRIES = 512
 _CACHED_CODE_BYTES = 1 << 20
-_BATCH_S = 0.02
-_RETRY_S = 1.0
-_MAX_PENDING = 20_000
-# What SQLite says of a row it will never take, whatever the state of the disk.
-_UNFIT = (
-    OverflowError,
-    UnicodeError,
-    sqlite3.DataError,
-    sqlite3.IntegrityError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,84 +55,35 @@ class Entity:
         return replace(self, doc={**self.doc, **changes})
 
 
-@dataclass(frozen=True, slots=True)
-class Activation:
-    """A finished activation. ``path`` is what ``?name=`` finds; ``received_ns`` orders records of one millisecond."""
-
-    namespace: str
-    path: str
-    received_ns: int
-    doc: dict[str, Any]
-
-    @property
-    def id(self) -> str:
-        return self.doc["activationId"]
-
-    @property
-    def order(self) -> tuple[int, int]:
-        return (self.doc["start"], self.received_ns)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Which activations a list asks for; times are inclusive, in ms since the epoch."""
-
-    path: str | None = None
-    since: int | None = None
-    upto: int | None = None
-    limit: int | None = None
-    skip: int = 0
-
-    def takes(self, activation: Activation) -> bool:
-        start = activation.doc["start"]
-        return (
-            (self.path is None or activation.path == self.path)
-            and (self.since is None or start >= self.since)
-            and (self.upto is None or start <= self.upto)
-        )
-
-
 class Store:
-    """All state of a server, in ``folder``; one process at a time (StartError for the second)."""
+    """All state of a server, in ``folder``; one process at a time.
 
-    def __init__(self, folder: Path) -> None:
-        self._lock_file = _lock(folder)
-        try:
-            self._writer = _connect(folder / "owl.db")
-            schema.migrate(self._writer)
-        except sqlite3.Error as error:
-            self._lock_file.close()
-            raise StartError(
-                f"The database in {folder} cannot be opened ({error}); start with another --data."
-            ) from None
-        except StartError:
-            self._lock_file.close()
-            raise
-        self._write_lock = threading.RLock()
-        self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
-        for _ in range(_READERS):
-            self._readers.put(_connect(folder / "owl.db"))
+    Records of activations are kept for ``activation_days``, for ever when it is 0. StartError, one line for the user,
+    when the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path, activation_days: float = 0) -> None:
         self._cache: dict[tuple[str, str], Entity] = {}
         self._cache_lock = threading.Lock()
         self._generation = 0
         self._changing: set[tuple[str, str]] = set()
-        self._pending: dict[str, Activation] = {}
-        self._pending_lock = threading.Lock()
-        self._wake = threading.Event()
-        self._closing = False
-        self._batcher = threading.Thread(target=self._write_batches, name="activations", daemon=True)
-        self._batcher.start()
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(_lock(folder))
+            self._database = Database(folder / "owl.db")
+            undo.callback(self._database.close)
+            try:
+                recover(self._database, folder / "journal")
+                self._history = History(self._database, folder / "journal")
+            except (OSError, sqlite3.Error) as error:
+                raise _unusable(folder, error) from None
+            undo.callback(self._history.close)
+            if activation_days > 0:
+                undo.callback(Retention(self._database, activation_days).close)
+            self._closing = undo.pop_all()
 
     def close(self) -> None:
         """Write what is pending and release the folder."""
-        self._closing = True
-        self._wake.set()
-        self._batcher.join()
-        with self._write_lock:
-            self._writer.close()
-        for _ in range(_READERS):
-            self._readers.get().close()
-        self._lock_file.close()
+        self._closing.close()
 
     # entities
 
@@ -151,7 +93,7 @@ class Store:
         if cached is not None:
             return cached
         generation = self._generation
-        with self._reader() as reader:
+        with self._database.reading() as reader:
             row = reader.execute(
                 _SELECT_ONE,
                 (namespace, path),
@@ -175,7 +117,7 @@ class Store:
         """The entities of a collection without their code, newest first; of one package when it is given."""
         inside = "" if package is None else " AND path GLOB ?"
         arguments = (collection, namespace) if package is None else (collection, namespace, _prefix(package))
-        with self._reader() as reader:
+        with self._database.reading() as reader:
             rows = reader.execute(
                 "SELECT collection, namespace, path, doc, NULL, revision FROM entities"
                 f" WHERE collection = ? AND namespace = ?{inside} ORDER BY updated DESC, revision DESC",
@@ -186,25 +128,15 @@ class Store:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Changes that become durable together, or not at all. Reads inside see them; others wait."""
-        with self._write_lock:
-            try:
-                self._writer.execute("BEGIN IMMEDIATE")
-                transaction = Transaction(self._writer)
+        try:
+            with self._database.writing() as connection:
+                transaction = Transaction(connection)
                 yield transaction
                 self._uncache(transaction.touched)
-                self._writer.execute("COMMIT")
-            except BaseException as error:
-                self._roll_back()
-                if isinstance(error, sqlite3.Error):
-                    raise _storage_error(error) from None
-                raise
-            finally:
-                self._uncache(set())
-
-    def _roll_back(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise storage_error(error) from None
+        finally:
+            self._uncache(set())
 
     def _uncache(self, changing: set[tuple[str, str]]) -> None:
         """From now on read ``changing`` from the database only, and forget what is being read of it right now."""
@@ -225,134 +157,22 @@ class Store:
                 self._cache.pop(next(iter(self._cache)))
             self._cache[entity.namespace, entity.path] = entity
 
-    @contextlib.contextmanager
-    def _reader(self) -> Iterator[sqlite3.Connection]:
-        reader = self._readers.get()
-        try:
-            yield reader
-        except sqlite3.Error as error:
-            raise _storage_error(error) from None
-        finally:
-            self._readers.put(reader)
+    # activations, as History has them
 
-    # activations
+    def accept(self, activation: Activation) -> None:
+        self._history.accept(activation)
 
     def add(self, activation: Activation) -> None:
-        """Keep a record: readable at once, on disk within the next batch."""
-        with self._pending_lock:
-            self._pending[activation.id] = activation
-            overflow = len(self._pending) - _MAX_PENDING
-            for lost in list(self._pending)[:overflow] if overflow > 0 else ():
-                del self._pending[lost]
-        self._wake.set()
-        if overflow > 0:
-            _warn("The disk has not taken activation records for too long: the oldest unwritten ones are lost.")
+        self._history.add(activation)
 
     def activation(self, namespace: str, activation_id: str) -> Activation:
-        with self._pending_lock:
-            found = self._pending.get(activation_id)
-        if found is None:
-            with self._reader() as reader:
-                row = reader.execute(
-                    "SELECT namespace, path, received_ns, doc FROM activations WHERE id = ?", (activation_id,)
-                ).fetchone()
-            found = _activation(row) if row else None
-        if found is None or found.namespace != namespace:
-            raise not_found()
-        return found
+        return self._history.get(namespace, activation_id)
 
     def activations(self, namespace: str, page: Page) -> list[Activation]:
-        """Records of a namespace, newest first."""
-        # The memory first: what is written in between is then seen twice, never missed.
-        found = {activation.id: activation for activation in self._unwritten(namespace, page)}
-        where, arguments = _where(namespace, page)
-        limit = -1 if page.limit is None else page.skip + page.limit
-        with self._reader() as reader:
-            for row in reader.execute(
-                f"SELECT namespace, path, received_ns, doc FROM activations WHERE {where}"
-                " ORDER BY start DESC, received_ns DESC LIMIT ?",
-                (*arguments, limit),
-            ):
-                activation = _activation(row)
-                found[activation.id] = activation
-        newest = sorted(found.values(), key=lambda activation: activation.order, reverse=True)
-        return newest[page.skip : None if page.limit is None else page.skip + page.limit]
+        return self._history.page(namespace, page)
 
     def count_activations(self, namespace: str, page: Page) -> int:
-        pending = [activation.id for activation in self._unwritten(namespace, page)]
-        where, arguments = _where(namespace, page)
-        with self._reader() as reader:
-            # In one view of the database: a batch that is written between two counts would be in neither.
-            reader.execute("BEGIN")
-            try:
-                (written,) = reader.execute(f"SELECT count(*) FROM activations WHERE {where}", arguments).fetchone()
-                one = "SELECT count(*) FROM activations WHERE id = ?"
-                both = sum(reader.execute(one, (pending_id,)).fetchone()[0] for pending_id in pending)
-            finally:
-                reader.execute("COMMIT")
-        return written + len(pending) - both
-
-    def _unwritten(self, namespace: str, page: Page) -> list[Activation]:
-        with self._pending_lock:
-            pending = list(self._pending.values())
-        return [activation for activation in pending if activation.namespace == namespace and page.takes(activation)]
-
-    def _write_batches(self) -> None:
-        failing = False
-        while True:
-            self._wake.wait()
-            if not self._closing:
-                time.sleep(_RETRY_S if failing else _BATCH_S)
-            self._wake.clear()
-            with self._pending_lock:
-                batch = list(self._pending.values())
-            try:
-                self._write(batch)
-            except Exception as error:  # whatever it is, without this thread no record would be written any more
-                if not failing:
-                    _warn(f"Activation records cannot be written ({error}); they are kept in memory until it works.")
-                failing = True
-                if not self._closing:
-                    self._wake.set()
-                    continue
-            else:
-                failing = False
-                with self._pending_lock:
-                    for activation in batch:
-                        self._pending.pop(activation.id, None)
-            if self._closing and (failing or not self._pending):
-                if self._pending:
-                    _warn(f"{len(self._pending)} activation records could not be written and are lost.")
-                return
-
-    def _write(self, batch: list[Activation]) -> None:
-        if not batch:
-            return
-        rows = []
-        for activation in batch:
-            try:
-                rows.append((activation, _row(activation)))
-            except Exception as error:
-                self._drop(activation, error)
-        with self._write_lock:
-            try:
-                self._writer.execute("BEGIN IMMEDIATE")
-                for activation, row in rows:
-                    try:
-                        self._writer.execute("INSERT OR REPLACE INTO activations VALUES (?, ?, ?, ?, ?, ?)", row)
-                    except _UNFIT as error:
-                        self._drop(activation, error)
-                self._writer.execute("COMMIT")
-            except BaseException:
-                self._roll_back()
-                raise
-
-    def _drop(self, activation: Activation, error: Exception) -> None:
-        """One bad record must not keep the others from the disk."""
-        with self._pending_lock:
-            self._pending.pop(activation.id, None)
-        # Not the message of the exception: it may quote what the action was given.
-        _warn(f"The record of activation {activation.id} cannot be written ({type(error).__name__}) and is lost.")
+        return self._history.count(namespace, page)
 
 
 class Transaction:
@@ -428,36 +248,9 @@ def _prefix(package: str) -> str:
     return f"{package}/*"
 
 
-def _where(namespace: str, page: Page) -> tuple[str, tuple[Any, ...]]:
-    terms: list[tuple[str, Any]] = [("namespace = ?", namespace)]
-    if page.path is not None:
-        terms.append(("path = ?", page.path))
-    if page.since is not None:
-        terms.append(("start >= ?", page.since))
-    if page.upto is not None:
-        terms.append(("start <= ?", page.upto))
-    return " AND ".join(term for term, _ in terms), tuple(value for _, value in terms)
-
-
 def _entity(row: tuple[Any, ...]) -> Entity:
     collection, namespace, path, doc, code, revision = row
     return Entity(collection, namespace, path, json.loads(doc), code, revision)
-
-
-def _row(activation: Activation) -> tuple[Any, ...]:
-    return activation.id, activation.namespace, activation.path, *activation.order, jsontext.dumps(activation.doc)
-
-
-def _activation(row: tuple[Any, ...]) -> Activation:
-    namespace, path, received_ns, doc = row
-    return Activation(namespace, path, received_ns, json.loads(doc))
-
-
-def _connect(file: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=10)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
 
 
 def _lock(folder: Path) -> BinaryIO:
@@ -478,12 +271,8 @@ def _lock(folder: Path) -> BinaryIO:
     return file
 
 
-def _storage_error(error: sqlite3.Error) -> ApiError:
-    if "full" in str(error):
-        return ApiError(507, "The server's disk is full: nothing was changed. Free some space and try again.")
-    return ApiError(503, f"The server's storage does not answer ({error}): nothing was changed. Try again.")
-
-
-def _warn(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # whoever read it is gone, which is no reason to stop writing
-        print(line, file=sys.stderr, flush=True)
+def _unusable(folder: Path, error: OSError | sqlite3.Error) -> StartError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) if isinstance(error, OSError) else "full" in str(error)
+    if full:
+        return StartError(f"The disk of the data folder {folder} is full; free some space, or name another with --data.")
+    return StartError(f"The data folder {folder} cannot be used ({error}); name another with --data.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 import time
@@ -35,6 +36,19 @@ def activation(number: int, namespace: str = "guest", path: str = "a") -> Activa
 def put(store: Store, item: Entity) -> Entity:
     with store.transaction() as transaction:
         return transaction.put(item)
+
+
+def in_database(folder: Path) -> int:
+    with contextlib.closing(sqlite3.connect(folder / "owl.db")) as other:
+        return other.execute("SELECT count(*) FROM activations").fetchone()[0]
+
+
+def written(folder: Path, wanted: int) -> int:
+    """How many records are in the database, after a wait for ``wanted``."""
+    until = time.monotonic() + 10
+    while in_database(folder) < wanted and time.monotonic() < until:
+        time.sleep(0.01)
+    return in_database(folder)
 
 
 def test_entities_are_on_disk_when_put_returns(store: Store, tmp_path: Path) -> None:
@@ -91,14 +105,11 @@ def test_activations_are_read_before_and_after_they_are_written(store: Store, tm
         store.add(activation(number))
     wanted = [activation(number).id for number in reversed(range(10))]
     until = time.monotonic() + 10
-    written = 0
-    while written < 10 and time.monotonic() < until:
+    while in_database(tmp_path) < 10 and time.monotonic() < until:
         assert [found.id for found in store.activations("guest", Page())] == wanted
         assert store.count_activations("guest", Page()) == 10
         assert store.activation("guest", wanted[3]).id == wanted[3]
-        with sqlite3.connect(tmp_path / "owl.db") as other:
-            (written,) = other.execute("SELECT count(*) FROM activations").fetchone()
-    assert written == 10
+    assert in_database(tmp_path) == 10
 
 
 def test_pages_of_activations(store: Store) -> None:
@@ -129,12 +140,13 @@ def test_second_server_on_a_folder_is_refused(store: Store, tmp_path: Path) -> N
 
 
 def test_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    Store(tmp_path).close()
     with sqlite3.connect(tmp_path / "owl.db") as database:
         database.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
     with pytest.raises(StartError, match="newer version"):
         Store(tmp_path)
     with sqlite3.connect(tmp_path / "owl.db") as database:
-        database.execute("PRAGMA user_version = 0")
+        database.execute(f"PRAGMA user_version = {schema.VERSION}")
     Store(tmp_path).close()
 
 
@@ -154,8 +166,8 @@ def test_full_disk_refuses_changes_and_keeps_the_rest(
     store: Store, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     put(store, entity(n=1))
-    (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
-    store._writer.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = store._database.writer.execute("PRAGMA page_count").fetchone()
+    store._database.writer.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(ApiError) as caught:
         put(store, Entity("actions", "guest", "big", {"name": "big"}, "x" * 1_000_000))
     assert caught.value.status == 507
@@ -165,24 +177,25 @@ def test_full_disk_refuses_changes_and_keeps_the_rest(
         store.add(activation(number))
     time.sleep(0.1)
     assert store.count_activations("guest", Page()) == 200
-    store._writer.execute(f"PRAGMA max_page_count = {pages + 10_000}")
+    store._database.writer.execute(f"PRAGMA max_page_count = {pages + 10_000}")
     assert put(store, entity(n=2)).doc["n"] == 2
-    until = time.monotonic() + 10
-    written = 0
-    while written < 200 and time.monotonic() < until:
-        with sqlite3.connect(tmp_path / "owl.db") as other:
-            (written,) = other.execute("SELECT count(*) FROM activations").fetchone()
-    assert written == 200
+    assert written(tmp_path, 200) == 200
     assert "cannot be written" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("bad", [{"response": object()}, {"start": 1 << 70}, {"start": None}], ids=("no JSON", "too large", "missing"))
-def test_a_bad_record_keeps_no_other_from_the_disk(
-    tmp_path: Path, capfd: pytest.CaptureFixture, bad: dict[str, object]
-) -> None:
+@pytest.mark.parametrize(
+    "bad", [{"response": object()}, {"start": 1 << 70}, {"start": None}], ids=("no JSON", "too large", "missing")
+)
+def test_what_is_no_record_is_refused(store: Store, bad: dict[str, object]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        store.add(replace(activation(1), doc=activation(1).doc | bad))
+    assert store.activations("guest", Page()) == []
+
+
+def test_a_bad_row_keeps_no_other_from_the_disk(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     first = Store(tmp_path)
     first.add(activation(1))
-    first.add(replace(activation(2), doc=activation(2).doc | bad))
+    first.add(activation(2, path="\ud800"))
     first.add(activation(3))
     first.close()
     second = Store(tmp_path)
@@ -196,29 +209,29 @@ def test_a_bad_record_keeps_no_other_from_the_disk(
 def test_the_writer_outlives_what_nobody_foresaw(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
-    def defect(batch: list[Activation]) -> None:
+    def defect(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("deploy.standalone.store._RETRY_S", 0.01)
-    monkeypatch.setattr(store, "_write", defect)
+    monkeypatch.setattr("deploy.standalone.history._RETRY_S", 0.01)
+    monkeypatch.setattr("deploy.standalone.history.insert", defect)
     store.add(activation(1))
-    time.sleep(0.1)
+    time.sleep(0.2)
     assert store.activation("guest", activation(1).id).doc["start"] == 1
     monkeypatch.undo()
-    until = time.monotonic() + 10
-    written = 0
-    while not written and time.monotonic() < until:
-        with sqlite3.connect(tmp_path / "owl.db") as other:
-            (written,) = other.execute("SELECT count(*) FROM activations").fetchone()
-    assert written == 1
+    assert written(tmp_path, 1) == 1
     assert capfd.readouterr().err.count("cannot be written") == 1
 
 
-def test_records_that_a_full_disk_never_took_are_owned_up_to(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+def test_records_that_a_full_disk_never_took_are_written_by_the_next_start(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
     store = Store(tmp_path)
-    (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
-    store._writer.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = store._database.writer.execute("PRAGMA page_count").fetchone()
+    store._database.writer.execute(f"PRAGMA max_page_count = {pages}")
     for number in range(200):
         store.add(activation(number))
     store.close()
-    assert "200 activation records could not be written and are lost" in capfd.readouterr().err
+    assert "200 activation records could not be written; the next start tries again" in capfd.readouterr().err
+    store = Store(tmp_path)
+    assert written(tmp_path, 200) == 200
+    store.close()
