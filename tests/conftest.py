@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 from functools import cache
@@ -45,10 +46,16 @@ def _cuda() -> bool:
     return torch.cuda.is_available()
 
 
+@cache
+def _browser() -> bool:
+    return any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+
+
 NEEDS = {
     "root": (_cgroups_writable, "needs root and writable cgroups"),
     "docker": (_docker, "needs a running Docker Engine"),
     "cuda": (_cuda, "needs a CUDA device"),
+    "browser": (_browser, "needs Chromium"),
     "shared": (lambda: (_shared() / "transcripts").is_dir(), "needs the recordings (folder named by OWL_SHARED)"),
 }
 

@@ -11,7 +11,7 @@ _BASE = "/api/v1"
 _PAGE = (("limit", "integer"), ("skip", "integer"), ("count", "boolean"))
 # What a view function does, and the query parameters it reads.
 _VIEWS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
-    "list_all": ("List", _PAGE),
+    "list_all": ("List", ()),
     "list_package": ("List those of a package", _PAGE),
     "get": ("Show one", ()),
     "put": ("Create or update", (("overwrite", "boolean"),)),
@@ -24,8 +24,9 @@ _VIEWS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "limits": ("The limits of the user", ()),
     "call": ("Call a web action; needs no key", ()),
 }
-_MORE = {
-    "activations.list_all": (("name", "string"), ("since", "integer"), ("upto", "integer"), ("docs", "boolean")),
+_MORE: dict[str, tuple[tuple[str, str], ...]] = {
+    **{f"{collection}.list_all": _PAGE for collection in ("actions", "packages", "rules", "triggers")},
+    "activations.list_all": (*_PAGE, ("name", "string"), ("since", "integer"), ("upto", "integer"), ("docs", "boolean")),
     "actions.get": (("code", "boolean"),),
     "packages.delete": (("force", "boolean"),),
 }

@@ -10,6 +10,7 @@ const LONGEST_CODE = 65536;
 const STATUS = ["success", "application error", "developer error", "internal error"];
 const TABS = ["packages", "triggers", "rules", "api"];
 const KEY_PLACE = "owl-key";
+const LOG_LINE = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})\d*Z\s+(stdout|stderr): ?([^]*)$/;
 
 const $ = (id) => document.getElementById(id);
 
@@ -19,6 +20,7 @@ const state = {
   namespace: "",
   functions: [], packages: [], triggers: [], rules: [],
   activations: new Map(),
+  loaded: false, // whether the lists above are the server's
   all: false, // whether the oldest activation is among them
   shown: PAGE,
   samples: [],
@@ -123,6 +125,11 @@ function moment(ms) {
   const time = date.toLocaleTimeString([], { hour12: false });
   return isToday(date) ? time : `${date.toLocaleDateString([], { month: "short", day: "numeric" })} ${time}`;
 }
+/** Time of the day with milliseconds, of a moment in ISO form. */
+function clock(iso) {
+  const date = new Date(iso);
+  return `${date.toLocaleTimeString([], { hour12: false })}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+}
 function median(numbers) {
   const sorted = [...numbers].sort((a, b) => a - b), half = sorted.length >> 1;
   return sorted.length ? (sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2) : null;
@@ -208,7 +215,7 @@ function showFunctions(records) {
       set(middle, inMs(median(own.map((record) => record.duration).filter((ms) => ms != null))));
       made.classList.toggle("open", state.panel?.kind === "function" && state.panel.name === path);
     });
-  $("functions-empty").hidden = !!state.functions.length;
+  $("functions-empty").hidden = !state.loaded || !!state.functions.length;
   $("functions-none").hidden = !state.functions.length || !!chosen.length;
 }
 
@@ -243,7 +250,7 @@ function showActivations(records) {
       run.hidden = record.duration == null;
       made.classList.toggle("open", state.panel?.name === record.activationId);
     });
-  $("activations-empty").hidden = !!records.length;
+  $("activations-empty").hidden = !state.loaded || !!records.length;
   $("activations-none").hidden = !records.length || !!shown.length;
   $("older").hidden = !records.length || (state.all && matching.length <= state.shown);
   set($("activations-count"), shown.length < records.length ? `${shown.length} of ${records.length}` : "");
@@ -266,8 +273,8 @@ function showEntities() {
     [entity.name, entity.status ?? "…", whole(entity.trigger), whole(entity.action), entity.version, updated(entity)].forEach((text, i) => set(cells[i], text));
     cells[1].className = entity.status === "active" ? "status s0" : "status";
   });
-  for (const name of ["packages", "triggers", "rules"]) $(`${name}-empty`).hidden = !!state[name].length;
-  for (const count of document.querySelectorAll("[data-count]")) set(count, String(state[count.dataset.count].length));
+  for (const name of ["packages", "triggers", "rules"]) $(`${name}-empty`).hidden = !state.loaded || !!state[name].length;
+  for (const count of document.querySelectorAll("[data-count]")) set(count, state.loaded ? String(state[count.dataset.count].length) : "");
 }
 
 function show() {
@@ -287,8 +294,10 @@ function facts(pairs) {
 function logLines(lines) {
   const pre = el("pre");
   for (const line of lines) {
-    if (/^[0-9a-f]{32}$/.test(line)) pre.append(el("a", { href: toActivation(line) }, line), "\n"); // a part of a sequence
-    else pre.append(el("span", { class: /^\S+\s+stderr:/.test(line) ? "err" : "" }, line), "\n");
+    const [, time, stream, text] = LOG_LINE.exec(line) ?? [];
+    if (time) pre.append(el("span", { class: "time" }, `${clock(`${time}Z`)} `), el("span", { class: stream === "stderr" ? "err" : "" }, text), "\n");
+    else if (/^[0-9a-f]{32}$/.test(line)) pre.append(el("a", { href: toActivation(line) }, line), "\n"); // a part of a sequence
+    else pre.append(line, "\n");
   }
   return pre;
 }
@@ -348,7 +357,7 @@ async function openFunction(path, isCurrent) {
     el("h3", {}, "Last activations"),
     el("ul", { id: "recent" }),
     folded("Parameters and annotations", async () => pretty({ parameters: action.parameters, annotations: action.annotations })),
-    action.exec.components ? null : folded("Code", () => codeOf(path)),
+    ...action.exec.components ? [] : [folded("Code", () => codeOf(path))],
   );
   showRecent(newestFirst());
 }
@@ -443,6 +452,7 @@ async function refreshOnce() {
     if (!state.key) throw new Refusal(401, "");
     state.namespace = (await ask("/api/v1/namespaces")).value[0];
     set($("user"), state.namespace);
+    $("user").hidden = false;
   }
   const key = state.key;
   const [metrics, records, ...lists] = await Promise.all([
@@ -454,6 +464,7 @@ async function refreshOnce() {
   showPlatform(metrics.value);
   keep(records.value);
   if (entitiesToo) {
+    state.loaded = true;
     [state.functions, state.packages, state.triggers] = lists;
     const known = new Map(state.rules.map((rule) => [rule.name, rule.status]));
     state.rules = lists[3].map((rule) => ({ status: known.get(rule.name), ...rule }));
@@ -506,8 +517,8 @@ function askForKey(why) {
 }
 
 function forget() {
-  Object.assign(state, { namespace: "", functions: [], packages: [], triggers: [], rules: [], activations: new Map(), all: false, shown: PAGE, round: 0 });
-  set($("user"), "");
+  Object.assign(state, { namespace: "", functions: [], packages: [], triggers: [], rules: [], activations: new Map(), loaded: false, all: false, shown: PAGE, round: 0 });
+  $("user").hidden = true;
 }
 
 // ---- the reader's doings
@@ -534,9 +545,12 @@ async function showApi() {
   try { ({ paths } = (await ask("/api/v1/api-docs")).value); } catch (error) { $("api").replaceChildren(spoken(error)); return; }
   const groups = new Map();
   for (const [path, methods] of Object.entries(paths)) {
-    for (const [method, { tags: [tag], summary }] of Object.entries(methods)) {
+    for (const [method, { tags: [tag], summary, parameters }] of Object.entries(methods)) {
       groups.has(tag) || groups.set(tag, []);
-      groups.get(tag).push(el("tr", {}, el("td", {}, method.toUpperCase()), el("td", { class: "mono" }, `/api/v1${path}`), el("td", { class: "quiet" }, summary ?? "")));
+      const query = parameters.filter((parameter) => parameter.in === "query").map((parameter) => parameter.name);
+      groups.get(tag).push(el("tr", {},
+        el("td", {}, method.toUpperCase()), el("td", { class: "mono" }, `/api/v1${path}`),
+        el("td", { class: "quiet" }, summary, query.length ? el("span", { class: "mono" }, `  ?${query.join("&")}`) : null)));
     }
   }
   $("api").replaceChildren(...[...groups].flatMap(([tag, rows]) => [el("h3", {}, tag), el("table", {}, el("tbody", {}, ...rows))]));
