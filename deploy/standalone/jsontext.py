@@ -6,10 +6,12 @@ import json
 import math
 from typing import Any
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def dumps(value: Any) -> str:
     """Compact JSON that can always be encoded (lone surrogates, which actions may return, are escaped)."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = _encode(value)
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -18,13 +20,16 @@ def dumps(value: Any) -> str:
 
 
 def loads(data: bytes) -> Any:
-    """JSON -> value. ValueError for what is none: NaN, numbers beyond a double, lone surrogates, endless nesting."""
+    """JSON in UTF-8 -> value. ValueError for what is none: NaN, numbers beyond a double, lone surrogates, endless nesting."""
     try:
-        value = json.loads(data, parse_constant=_no_constant, parse_float=_finite)
+        # Given bytes, json would guess UTF-16 or UTF-32 from zeros in them.
+        value = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
         if b"\\u" in data:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8") from None
     return value
 
 
