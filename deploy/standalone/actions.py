@@ -14,6 +14,7 @@ from deploy.standalone.records import Record
 from deploy.standalone.resolve import NO_BINDING, Resolved
 from deploy.standalone.rest import (
     answer,
+    answer_of,
     any_namespace,
     flag,
     integer,
@@ -132,10 +133,13 @@ def invoke(namespace: str, name: str, package: str = "") -> Response:
     _refuse_locked(target, payload)
     started = platform().start(Caller(user(), transaction_id()), target, payload)
     header = {"X-Openwhisk-Activation-Id": started.activation_id}
-    record = platform().wait(started, timeout_s) if blocking else None
-    if record is None:
-        return answer({"activationId": started.activation_id}, 202, header)
-    return answer(_invoked(record, only_result), _HTTP_STATUS[records.status_of(record)], header)
+
+    def shown(record: Record | None) -> Response:
+        if record is None:
+            return answer({"activationId": started.activation_id}, 202, header)
+        return answer(_invoked(record, only_result), _HTTP_STATUS[records.status_of(record)], header)
+
+    return answer_of(started, timeout_s, shown) if blocking else shown(None)
 
 
 def _refuse_locked(target: Resolved, payload: dict[str, Any]) -> None:

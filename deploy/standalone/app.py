@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import sys
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -16,18 +13,20 @@ from werkzeug.exceptions import HTTPException
 from deploy.standalone import actions, activations, info, namespaces, packages, rules, triggers, web
 from deploy.standalone.core import Platform
 from deploy.standalone.errors import ApiError, Rejection, no_route
-from deploy.standalone.rest import CORS, bare_answer, new_transaction_id, platform, text_answer
+from deploy.standalone.exchange import Exchange
+from deploy.standalone.later import Later
+from deploy.standalone.rest import platform, text_answer
+from deploy.standalone.transactions import transaction_id_of
 
 API = "/api/v1"
 MAX_URI = 8192
-_log = logging.getLogger("owl.access")
-_KEYLESS = re.compile(r"/api/v1(/|/api-docs|/docs)?")
+_KEYLESS = re.compile(r"/api/v1(/|/api-docs)?")
 _WEB = re.compile(r"/api/v1/web/[^/]+/[^/]+/[^/]+.*", re.DOTALL)
 _RESOURCES = (actions, activations, namespaces, packages, rules, triggers, web)
 
 
 def create_app(parts: Platform) -> Flask:
-    """The API of a server as a WSGI application."""
+    """The API of a server as a WSGI application, for :class:`~deploy.standalone.http_server.HttpServer`."""
     app = Flask("owl", static_folder=None)
     app.extensions["owl"] = parts
     # A redirect to a "cleaner" address would lose the body and the key.
@@ -38,9 +37,9 @@ def create_app(parts: Platform) -> Flask:
         app.register_blueprint(resource.blueprint, url_prefix=API)
     app.before_request(_admit)
     app.after_request(_finish)
-    app.register_error_handler(ApiError, _failed)
+    app.register_error_handler(ApiError, lambda error: g.exchange.failed(error))
     app.register_error_handler(HTTPException, _not_routed)
-    app.register_error_handler(Exception, _defect)
+    app.register_error_handler(Exception, lambda error: g.exchange.defect(error))
     app.wsgi_app = _EncodedSlashes(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
@@ -61,70 +60,44 @@ class _EncodedSlashes:
 
 def _admit() -> Response | None:
     """Everything that is decided before a resource is reached."""
-    g.transaction_id = new_transaction_id()
-    g.began = time.perf_counter()
+    path, method, headers = request.path, request.method, request.headers
+    g.exchange = exchange = Exchange(
+        transaction_id_of(headers.get("X-Request-ID")),
+        method,
+        path,
+        web=_WEB.fullmatch(path) is not None,
+        metrics=platform().metrics,
+    )
     if platform().draining.is_set():
         raise Rejection(503, "The server is stopping.", {"Connection": "close"})
     if len(request.environ.get("REQUEST_URI", "")) > MAX_URI:
         raise Rejection(414, f"The URI is longer than {MAX_URI} characters.")
-    if not _is_api(request.path) or _is_web():
+    if not _is_api(path) or exchange.web:
         return None
-    if request.method == "OPTIONS":
+    if method == "OPTIONS":
         return text_answer("OK")
-    if not _KEYLESS.fullmatch(request.path):
-        g.user = platform().users.require(request.headers.get("Authorization"))
-    if request.method == "HEAD":
+    if not _KEYLESS.fullmatch(path):
+        exchange.user = platform().users.require(headers.get("Authorization"))
+    if method == "HEAD":
         raise no_route()
     return None
 
 
 def _finish(response: Response) -> Response:
-    response.headers["X-Request-ID"] = g.transaction_id
-    seconds = time.perf_counter() - g.began
-    platform().metrics.answered(request.method, seconds)
-    if platform().settings.verbose:
-        name = g.user.name if "user" in g else "-"
-        _log.info(
-            "tid=%s user=%s method=%s path=%s status=%d ms=%.1f",
-            g.transaction_id,
-            name,
-            request.method,
-            request.path,
-            response.status_code,
-            seconds * 1000,
-        )
-    return response
-
-
-def _failed(error: ApiError) -> Response:
-    cors = CORS if error.cors and not _is_web() else {}
-    body = {"error": error.message, "code": g.transaction_id}
-    return bare_answer(body, error.status, {**cors, **error.headers})
+    return response if isinstance(response, Later) else g.exchange.finish(response)
 
 
 def _not_routed(error: HTTPException) -> Response:
     """No such route: 404 inside the API; outside of it OpenWhisk knows no methods but OPTIONS."""
-    if error.code in (404, 405) and _is_api(request.path) and not _is_web():
-        return _failed(no_route())
+    exchange: Exchange = g.exchange
+    if error.code in (404, 405) and _is_api(request.path) and not exchange.web:
+        return exchange.failed(no_route())
     if error.code in (404, 405):
-        return _failed(Rejection(405, "HTTP method not allowed, supported methods: OPTIONS", {"Allow": "OPTIONS"}))
-    return _failed(Rejection(error.code or 400, error.description or error.name))
-
-
-def _defect(error: Exception) -> Response:
-    """A defect of the server: the user gets the id under which the operator finds the cause."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    place = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "?"
-    # Not the message of the exception: it may quote parameters or keys.
-    print(f"internal error tid={g.transaction_id} {type(error).__name__} at {place}", file=sys.stderr, flush=True)
-    return _failed(ApiError(500, "The server failed on this request; its log has more under the id in 'code'."))
+        return exchange.failed(
+            Rejection(405, "HTTP method not allowed, supported methods: OPTIONS", {"Allow": "OPTIONS"})
+        )
+    return exchange.failed(Rejection(error.code or 400, error.description or error.name))
 
 
 def _is_api(path: str) -> bool:
     return path == API or path.startswith(f"{API}/")
-
-
-def _is_web() -> bool:
-    return _WEB.fullmatch(request.path) is not None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-import time
-from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 from deploy.standalone.auth import Users
 from deploy.standalone.invocations import Caller, Invocations, Started
+from deploy.standalone.later import Waiting
+from deploy.standalone.logs import event
 from deploy.standalone.metrics import Metrics
 from deploy.standalone.model import Invoker
 from deploy.standalone.records import Record
@@ -17,32 +18,46 @@ from deploy.standalone.settings import Settings
 from deploy.standalone.store import Store
 from deploy.standalone.throttle import RateLimit
 
+_log = logging.getLogger("owl.activations")
+
 
 class Platform:
     """Storage, users, limits and the invoker of one server."""
 
-    def __init__(self, settings: Settings, store: Store, invoker: Invoker) -> None:
+    def __init__(self, settings: Settings, store: Store, invoker: Invoker, metrics: Metrics, waiting: Waiting) -> None:
         self.settings = settings
         self.store = store
         self.users = Users(settings.users)
         self.invocation_rate = RateLimit(settings.invocations_per_minute)
         self.fire_rate = RateLimit(settings.fires_per_minute)
         self.invocations = Invocations(settings, store, invoker)
-        self.metrics = Metrics(invoker.stats, lambda: self.invocations.in_flight)
+        self.metrics = metrics
+        self.waiting = waiting
         self.draining = threading.Event()
+        metrics.read(
+            stats=invoker.stats,
+            in_flight=lambda: self.invocations.in_flight,
+            cache_hits=lambda: getattr(store, "cache_hits", 0),
+        )
 
     def start(self, caller: Caller, target: Resolved, payload: dict[str, Any]) -> Started:
+        """Run an action: see :meth:`~deploy.standalone.invocations.Invocations.start`."""
         started = self.invocations.start(caller, target, payload)
         self.metrics.activations.inc()
+        tid, activation_id = caller.transaction_id, started.activation_id
+        if _log.isEnabledFor(logging.INFO):
+            name = f"/{target.action.namespace}/{target.action.path}"
+            event(_log, logging.INFO, "started", tid=tid, activation=activation_id, user=caller.user.name, action=name)
+        started.record.add_done_callback(
+            lambda done: self._ended(tid, activation_id, None if done.exception() else done.result())
+        )
         return started
 
-    def wait(self, started: Started, timeout_s: float) -> Record | None:
-        """The record of an invocation, None when it takes longer than ``timeout_s``."""
-        self.metrics.blocking.inc()
-        began = time.perf_counter()
-        try:
-            return started.record.result(timeout_s)
-        except FutureTimeout:
-            return None
-        finally:
-            self.metrics.blocking_time.observe(time.perf_counter() - began)
+    def _ended(self, tid: str, activation_id: str, record: Record | None) -> None:
+        if record is None:
+            event(_log, logging.ERROR, "ended without a record", tid=tid, activation=activation_id)
+            return
+        self.metrics.users.record(record)
+        if _log.isEnabledFor(logging.INFO):
+            status, duration = record["response"]["status"], record["duration"]
+            event(_log, logging.INFO, "ended", tid=tid, activation=activation_id, status=status, duration_ms=duration)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-import secrets
-import string
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app, g, request
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from deploy.standalone.core import Platform
     from deploy.standalone.invocations import Started
 
+_INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 

@@ -1,4 +1,4 @@
-"""A whole server: storage, invoker and API behind waitress, from start to drain."""
+"""A whole server: storage, invoker and API, from start to drain."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
-import logging
 import os
 import shutil
 import socket
@@ -17,48 +16,25 @@ import time
 from pathlib import Path
 
 import psutil
-from waitress import wasyncore
-from waitress.channel import HTTPChannel
-from waitress.server import create_server
-from waitress.task import ErrorTask
 
 from deploy.standalone.app import create_app
 from deploy.standalone.auth import Users
 from deploy.standalone.core import Platform
 from deploy.standalone.errors import StartError
+from deploy.standalone.http_server import HttpServer, Limits, room_for_connections
 from deploy.standalone.invoker import InvokerSettings, ProcessInvoker
-from deploy.standalone.jsontext import dumps
-from deploy.standalone.rest import JSON_TYPE, new_transaction_id
+from deploy.standalone.later import Waiting
+from deploy.standalone.metrics import Metrics
 from deploy.standalone.settings import MIB, Settings
 from deploy.standalone.store import Store
 from rm_agent.cgroup import CgroupError
 
 __all__ = ["Server", "create_app"]
 
-# Bodies over the API's own limit are read this many times as far, so that the client gets to see the 413.
+# A body over the API's own limit is read this many times as far, so that the client gets to see the 413.
 _READ_FACTOR = 4
-_MOST_BLOCKING = 512  # more calls that wait at once only wait for a thread, too
-_SPARE_THREADS = 32
-_CONNECTIONS = 4096
 _FLUSH_S = 2.0
-
-
-class _JsonErrorTask(ErrorTask):
-    """What waitress refuses by itself (endless bodies, broken headers), in the form of the API's errors."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        transaction_id = new_transaction_id()
-        body = dumps({"error": f"{error.reason}: {error.body}", "code": transaction_id}).encode()
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers.extend([("Content-Type", JSON_TYPE), ("X-Request-ID", transaction_id)])
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class _Channel(HTTPChannel):
-    error_task_class = _JsonErrorTask
+_LOOK_S = 0.02
 
 
 class Server:
@@ -75,6 +51,7 @@ class Server:
         self.settings = settings
         self.notice: str | None = None
         self.url = ""
+        self._hurry = threading.Event()
         self._stopping = contextlib.ExitStack()
 
     def start(self) -> None:
@@ -85,32 +62,30 @@ class Server:
             folder = _folder(self.settings.data, undo)
             store = Store(folder)
             undo.callback(store.close)
-            invoker = self._invoker(folder, port, undo)
+            metrics, waiting = Metrics(), Waiting()
+            undo.callback(waiting.close)
+            invoker = self._invoker(folder, port, metrics, undo)
             self.notice = invoker.notice
-            self.platform = Platform(self.settings, store, invoker)
-            http = create_server(
-                create_app(self.platform),
-                sockets=[listening],
-                threads=min(self.settings.concurrent_invocations, _MOST_BLOCKING) + _SPARE_THREADS,
-                connection_limit=_CONNECTIONS,
-                backlog=1024,
-                asyncore_use_poll=True,
-                ident=None,
-                clear_untrusted_proxy_headers=True,
-                max_request_body_size=_READ_FACTOR * self.settings.max_body_bytes,
+            self.platform = Platform(self.settings, store, invoker, metrics, waiting)
+            limits = Limits(
+                max_body_bytes=_READ_FACTOR * self.settings.max_body_bytes,
+                request_s=self.settings.request_timeout_s,
+                idle_s=self.settings.keep_alive_s,
+                connections=room_for_connections(),
             )
-            http.channel_class = _Channel
-            # One thread per blocking call is the design: a short queue is no news to anybody.
-            logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-            loop = threading.Thread(target=http.run, name="http", daemon=True)
-            loop.start()
-            undo.callback(self._close_http, http, loop)
+            http = HttpServer(create_app(self.platform), listening, limits)
+            undo.callback(http.close)
             undo.callback(self._drain, http, invoker)
             self._stopping = undo.pop_all()
 
     def stop(self) -> None:
-        """Accept nothing new, let what runs finish for ``settings.drain_s``, remove all containers, close the store."""
+        """Answer 503 to what is new, let what runs finish for ``settings.drain_s`` (or until :meth:`hurry`), record what
+        did not as failed, remove all containers, close the store."""
         self._stopping.close()
+
+    def hurry(self) -> None:
+        """Have :meth:`stop` wait for nothing that runs. From any thread or signal handler."""
+        self._hurry.set()
 
     def __enter__(self) -> Server:
         self.start()
@@ -119,7 +94,9 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _invoker(self, folder: Path, port: int, undo: contextlib.ExitStack) -> ProcessInvoker:
+    def _invoker(
+        self, folder: Path, port: int, metrics: Metrics, undo: contextlib.ExitStack
+    ) -> ProcessInvoker:
         settings = InvokerSettings(
             user_memory_mib=self.settings.user_memory_mib or _memory_for_actions(),
             api_host=self.url,
@@ -127,6 +104,9 @@ class Server:
             default_cpu_millis=self.settings.default_cpu_millis,
             stem_cells=self.settings.stem_cells,
             container_env=dict(self.settings.container_env),
+            containers=self.settings.containers,
+            images=dict(self.settings.images),
+            concurrency=self.settings.max_action_concurrency,
             node_socket=self.settings.node_socket,
             cgroup=self.settings.cgroup or f"owl-{port}",
             temporary=folder if self.settings.data is None else None,
@@ -144,23 +124,16 @@ class Server:
         undo.callback(invoker.close, 0.0)
         return invoker
 
-    def _drain(self, http, invoker: ProcessInvoker) -> None:  # noqa: ANN001 - waitress has no public type for it
-        http.trigger.pull_trigger(lambda: wasyncore.dispatcher.close(http))
+    def _drain(self, http: HttpServer, invoker: ProcessInvoker) -> None:
         self.platform.draining.set()
         deadline = time.monotonic() + self.settings.drain_s
-        while self.platform.invocations.in_flight and time.monotonic() < deadline:
-            time.sleep(0.02)
+        while self.platform.invocations.in_flight and time.monotonic() < deadline and not self._hurry.is_set():
+            time.sleep(_LOOK_S)
         invoker.close(0.0)
         self.platform.invocations.close()
         deadline = time.monotonic() + _FLUSH_S
-        while any(channel.requests for channel in list(http.active_channels.values())) and time.monotonic() < deadline:
-            time.sleep(0.02)
-
-    @staticmethod
-    def _close_http(http, loop: threading.Thread) -> None:  # noqa: ANN001
-        http.task_dispatcher.shutdown(timeout=1)
-        http.trigger.pull_trigger(lambda: wasyncore.close_all(http._map, ignore_all=True))
-        loop.join(_FLUSH_S)
+        while http.busy and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -47,6 +47,8 @@ class Settings:
     max_body_bytes: int = 52 * MIB
     blocking_timeout_s: float = 60.0
     drain_s: float = 10.0
+    request_timeout_s: float = 30.0  # for a request to arrive, large bodies 100 kB a second longer
+    keep_alive_s: float = 120.0  # how long a connection may be idle
     activation_days: float = 30.0  # how long records are kept; 0: for ever
     log_format: str = "text"  # or "json": one object per line
     verbose: bool = False

@@ -1,0 +1,119 @@
+"""Answers that wait for an activation without holding a thread."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from flask import Response
+
+from deploy.standalone.http_connection import DEFER
+from deploy.standalone.records import Record
+
+_HELPERS = 4
+_LIGHT_BYTES = 32_768  # results up to this size are made an answer by the thread that brought them
+
+
+class Waiting:
+    """Tells those who wait that their time is up, and makes answers of large results: one thread and a few helpers."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[int, tuple[float, Callable[[], None]]] = {}
+        self._tickets = itertools.count()
+        self._next = float("inf")
+        self._closed = False
+        self._helpers = ThreadPoolExecutor(_HELPERS, "answers")
+        self._thread = threading.Thread(target=self._run, name="answers-due", daemon=True)
+        self._thread.start()
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> int:
+        """Call back at ``when`` on the clock of ``time.monotonic``, unless :meth:`forget` is called with the ticket."""
+        with self._changed:
+            ticket = next(self._tickets)
+            self._waiting[ticket] = (when, callback)
+            if when < self._next:
+                self._next = when
+                self._changed.notify()
+        return ticket
+
+    def forget(self, ticket: int) -> None:
+        # Not under the lock, and the next time to wake stays: it is looked up again then.
+        self._waiting.pop(ticket, None)
+
+    def help(self, work: Callable[[], None]) -> None:
+        self._helpers.submit(work)
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+        self._helpers.shutdown()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                now = time.monotonic()
+                if now < self._next:
+                    self._changed.wait(None if self._next == float("inf") else self._next - now)
+                    continue
+                entries = list(self._waiting.items())
+                due = [(ticket, callback) for ticket, (when, callback) in entries if when <= now]
+                for ticket, _ in due:
+                    self._waiting.pop(ticket, None)
+                self._next = min((when for _, (when, _) in entries if when > now), default=float("inf"))
+            for _, callback in due:
+                callback()
+
+
+class Later(Response):
+    """The answer to a blocking call: made by ``answer`` of the record, or of None when ``timeout_s`` are over before.
+
+    ``answer`` is called once, on any thread, outside of the request; what it raises is the business of whoever wrote it.
+    """
+
+    def __init__(
+        self,
+        record: Future[Record],
+        timeout_s: float,
+        answer: Callable[[Future[Record] | None], Response],
+        waiting: Waiting,
+    ) -> None:
+        super().__init__()
+        self._record = record
+        self._until = time.monotonic() + timeout_s
+        self._answer = answer
+        self._waiting = waiting
+        self._once = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ[DEFER](self)
+        return ()
+
+    def when_done(self, callback: Callable[[Response], None]) -> None:
+        """Call back with the answer, once."""
+
+        def settle(record: Future[Record] | None) -> None:
+            if self._once.acquire(blocking=False):
+                callback(self._answer(record))
+
+        def finished(record: Future[Record]) -> None:
+            self._waiting.forget(ticket)
+            if _light(record):
+                settle(record)
+            else:
+                self._waiting.help(lambda: settle(record))
+
+        ticket = self._waiting.call_at(self._until, lambda: settle(None))
+        self._record.add_done_callback(finished)
+
+
+def _light(record: Future[Record]) -> bool:
+    return record.exception() is not None or record.result()["response"].get("size", 0) <= _LIGHT_BYTES
