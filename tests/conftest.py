@@ -6,11 +6,13 @@ import importlib.util
 import os
 import shutil
 import signal
-import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.docker import engine
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,12 +31,8 @@ def _cgroups_writable() -> bool:
     return detect() is not None
 
 
-@cache
 def _docker() -> bool:
-    try:
-        return subprocess.run(["docker", "info"], capture_output=True, timeout=10).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+    return engine.reachable() or engine.startable()
 
 
 @cache
@@ -53,7 +51,7 @@ def _browser() -> bool:
 
 NEEDS = {
     "root": (_cgroups_writable, "needs root and writable cgroups"),
-    "docker": (_docker, "needs a running Docker Engine"),
+    "docker": (_docker, "needs a Docker Engine, or root and one to start (dockerd)"),
     "cuda": (_cuda, "needs a CUDA device"),
     "browser": (_browser, "needs Chromium"),
     "shared": (lambda: (_shared() / "transcripts").is_dir(), "needs the recordings (folder named by OWL_SHARED)"),
@@ -81,6 +79,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def shared_dir() -> Path:
     """Folder with recordings and data; tests that use it carry the marker ``shared``."""
     return _shared()
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[engine.Engine]:
+    """An engine with an image of the action runtime; tests that use it carry the marker ``docker``."""
+    with engine.engine(ROOT) as running:
+        yield running
+
+
+@pytest.fixture
+def in_docker(docker_engine: engine.Engine, monkeypatch: pytest.MonkeyPatch) -> engine.Engine:
+    """The engine, as the one that servers of this test find."""
+    monkeypatch.setenv("DOCKER_HOST", docker_engine.host)
+    return docker_engine
 
 
 @pytest.fixture(scope="session")

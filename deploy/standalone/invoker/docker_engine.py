@@ -71,7 +71,7 @@ class DockerEngine:
             return None
 
     def listen(self, port: int) -> socket.socket:
-        """A socket on which containers, and nobody else, reach this machine; :attr:`gateway` is its address."""
+        """A socket on which containers, but no other machines, reach this one; :attr:`gateway` is its address."""
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

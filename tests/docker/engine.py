@@ -1,0 +1,125 @@
+"""A Docker Engine for the tests: the one that is there, or one of their own, which leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tests.docker.base_image import base_image
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 20.0
+RUNTIME = "owlbb/py:1"  # the recordings call it so
+_BRIDGE = Path("/sys/class/net/docker0")
+_NOWHERE = "http://127.0.0.1:9"  # as a proxy: no image comes from outside, and the attempt fails at once
+
+
+@dataclass(frozen=True)
+class Engine:
+    """``host`` is for ``DOCKER_HOST``; ``image`` has the action runtime without the packages for models."""
+
+    host: str
+    image: str
+
+
+@cache
+def reachable() -> bool:
+    from deploy.standalone.invoker.docker_engine import DockerEngine
+
+    engine = DockerEngine.connect()
+    if engine is not None:
+        engine.close()
+    return engine is not None
+
+
+@cache
+def startable() -> bool:
+    return os.geteuid() == 0 and all(map(shutil.which, ("dockerd", "containerd", "runc", "ip")))
+
+
+@contextlib.contextmanager
+def engine(repository: Path) -> Iterator[Engine]:
+    with contextlib.ExitStack() as undo:
+        if reachable():
+            from deploy.standalone.invoker.docker_engine import DEFAULT_HOST
+
+            host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+        else:
+            host = undo.enter_context(_own_engine())
+        undo.enter_context(_images(host, repository))
+        yield Engine(host, RUNTIME)
+
+
+@contextlib.contextmanager
+def _images(host: str, repository: Path) -> Iterator[None]:
+    import docker
+
+    base = f"owl-test-base:{uuid.uuid4().hex[:8]}"
+    client = docker.DockerClient(base_url=host, timeout=120)
+    try:
+        client.api.import_image_from_data(base_image(), *base.split(":"))
+        with tempfile.TemporaryDirectory() as folder:
+            context = Path(folder) / "context"
+            shutil.copytree(repository / "runtime-image", context, ignore=shutil.ignore_patterns("__pycache__", "wheels"))
+            client.images.build(path=str(context), tag=RUNTIME, rm=True, buildargs={"BASE": base, "PACKAGES": ""})
+        yield
+    finally:
+        for image in (RUNTIME, base):
+            with contextlib.suppress(docker.errors.APIError):
+                client.images.remove(image, force=True)
+        client.close()
+
+
+@contextlib.contextmanager
+def _own_engine() -> Iterator[str]:
+    """An engine that touches neither packet filters nor routing, all its files in a temporary folder."""
+    folder = Path(tempfile.mkdtemp(prefix="owl-dockerd-"))
+    host, group = f"unix://{folder}/docker.sock", f"owl-dockerd-{os.getpid()}"
+    had_bridge = _BRIDGE.exists()
+    command = ["dockerd", "--host", host, "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
+               "--pidfile", str(folder / "pid"), "--cgroup-parent", f"/{group}",
+               "--iptables=false", "--ip-forward=false", "--ip-masq=false"]  # fmt: skip
+    environment = os.environ | {"HTTP_PROXY": _NOWHERE, "HTTPS_PROXY": _NOWHERE}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    try:
+        _wait_until_it_answers(process, host, folder / "log")
+        yield host
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if not had_bridge:
+            subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True)
+        for hierarchy in Path("/sys/fs/cgroup").iterdir():
+            with contextlib.suppress(OSError):
+                (hierarchy / group).rmdir()
+        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            if (mounted := line.split()[1]).startswith(str(folder)):
+                subprocess.run(["umount", "--lazy", mounted], capture_output=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], host: str, log: Path) -> None:
+    import docker
+
+    until = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(docker.errors.DockerException):
+            docker.APIClient(base_url=host, timeout=5).close()  # asks for the version
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"dockerd did not start: {log.read_text()[-2000:]}")
