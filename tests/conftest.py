@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -36,6 +37,15 @@ def _docker() -> bool:
 
 
 @cache
+def _node() -> bool:
+    try:
+        version = subprocess.run(["node", "--version"], capture_output=True, text=True, timeout=10).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return int(version.strip().removeprefix("v").partition(".")[0] or 0) >= 18
+
+
+@cache
 def _cuda() -> bool:
     try:
         import torch
@@ -52,6 +62,7 @@ def _browser() -> bool:
 NEEDS = {
     "root": (_cgroups_writable, "needs root and writable cgroups"),
     "docker": (_docker, "needs a Docker Engine, or root and one to start (dockerd)"),
+    "node": (_node, "needs Node.js 18 or newer as node on the PATH"),
     "cuda": (_cuda, "needs a CUDA device"),
     "browser": (_browser, "needs Chromium"),
     "shared": (lambda: (_shared() / "transcripts").is_dir(), "needs the recordings (folder named by OWL_SHARED)"),
