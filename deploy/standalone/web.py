@@ -6,7 +6,7 @@ import base64
 import hmac
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, quote, quote_plus, unquote
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 
 from flask import Blueprint, Response, request
 from werkzeug.datastructures import Headers
@@ -14,7 +14,7 @@ from werkzeug.datastructures import Headers
 from deploy.standalone import content, media, names, resolve, web_answers
 from deploy.standalone.auth import User
 from deploy.standalone.errors import ApiError, Rejection, no_route, not_found
-from deploy.standalone.exchange import CORS
+from deploy.standalone.exchange import CORS, JSON_TYPE
 from deploy.standalone.invocations import Caller
 from deploy.standalone.jsontext import dumps
 from deploy.standalone.records import Record
@@ -26,7 +26,7 @@ METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 _FORM = "application/x-www-form-urlencoded"
 _RESERVED = {"__ow_method", "__ow_headers", "__ow_path", "__ow_user", "__ow_query", "__ow_body"}
 _CORS = {**CORS, "Access-Control-Allow-Methods": "OPTIONS, GET, DELETE, POST, PUT, HEAD, PATCH"}
-_PREFIX_SEGMENTS = len("/api/v1/web/namespace/package/name".split("/"))
+_PATH_FROM = 7  # "", "api", "v1", "web", namespace, package and name come before
 # What OpenWhisk's server leaves as it is where it writes a path or a query anew.
 _IN_PATH = "!$&'()*+,;=:@-._~"
 _IN_QUERY = "!$'()*,:@/?-._~"
@@ -131,12 +131,36 @@ def _arguments(found: _Call, caller: User | None) -> dict[str, Any]:
         context["__ow_user"] = caller.name
     if content.is_true(found.annotations, "raw-http"):
         return {**context, "__ow_query": _query(), "__ow_body": _opaque(data)}
-    given: dict[str, Any] = dict(_pairs(request.query_string.decode("latin-1")))
-    body = _body(data)
-    given.update(body)
-    if given.keys() - body.keys() & {"__ow_body"} & (_RESERVED | found.target.locked_keys()):
+    fields, opaque = _body(data)
+    given = {**dict(_pairs(request.query_string)), **fields}
+    if given.keys() & (_RESERVED | found.target.locked_keys()):
         raise ApiError(400, "Request defines parameters that are not allowed (e.g., reserved properties).")
-    return {**given, **context}
+    return {**given, **context, **opaque}
+
+
+def _body(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a body adds to the arguments, and what it is handed on as where it is none of JSON and a form."""
+    content_type = request.content_type or ""
+    if not data and (not content_type or media.is_json(content_type)):
+        return {}, {}
+    if media.is_json(content_type):
+        value = decode(data)
+        return (value, {}) if isinstance(value, dict) else ({}, {"__ow_body": value})
+    if media.media_type(content_type) == _FORM:
+        return dict(_pairs(data)), {}
+    return {}, {"__ow_body": _opaque(data)}
+
+
+def _opaque(data: bytes) -> str:
+    """A body handed on as it is: text as text, everything else (JSON too) in base64."""
+    content_type = request.content_type or ""
+    if media.is_text(content_type) and media.media_type(content_type) != JSON_TYPE:
+        return data.decode("utf-8", "replace")
+    return base64.b64encode(data).decode()
+
+
+def _pairs(data: bytes) -> list[tuple[str, str]]:
+    return parse_qsl(data.decode("utf-8", "replace"), keep_blank_values=True)
 
 
 def _request_headers() -> dict[str, str]:
@@ -148,5 +172,11 @@ def _request_headers() -> dict[str, str]:
 
 def _path() -> str:
     """What follows the action's name in the address, written as OpenWhisk writes it: encoded, empty parts kept."""
-    rest = request.environ["REQUEST_URI"].partition("?")[0].split("/")[_PREFIX_SEGMENTS:]
+    rest = request.environ["REQUEST_URI"].partition("?")[0].split("/")[_PATH_FROM:]
     return "".join(f"/{quote(unquote(part), safe=_IN_PATH)}" for part in rest)
+
+
+def _query() -> str:
+    """The query as OpenWhisk writes it: decoded and encoded again."""
+    parts = (part.split("=", 1) for part in request.query_string.decode("latin-1").split("&"))
+    return "&".join("=".join(quote_plus(unquote_plus(half), safe=_IN_QUERY) for half in part) for part in parts)
