@@ -21,7 +21,7 @@ from workloads.bench.compare import Pair, Row, accelerated, donor
 
 OFF, ON, LENT, TAKEN, MEMORY = "#9a9ea6", "#2f81f7", "#2da44e", "#d4762c", "#a371f7"
 # Stands for the page's text colour until the SVG is finished; no plot uses it for anything else.
-_TEXT = "#012345"
+TEXT = "#012345"
 _STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -36,7 +36,7 @@ _STYLE = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
     **{
-        key: _TEXT
+        key: TEXT
         for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
     },
 }
@@ -46,11 +46,11 @@ def speed(pairs: Sequence[Pair]) -> str:
     """Distribution of on/off of each call's completion time: all, those lent to, those in donors."""
     calls = [both for pair in pairs for both in pair.answered()]
     kinds = (
-        ("all calls", _TEXT, 2.2, calls),
+        ("all calls", TEXT, 2.2, calls),
         ("accelerated", LENT, 1.8, [both for both in calls if accelerated(both[1])]),
         ("in donors, not accelerated", TAKEN, 1.8, [both for both in calls if donor(both[1])]),
     )
-    with _figure("speed", 6.0, 3.6) as (figure, holder):
+    with drawing("speed", 6.0, 3.6) as (figure, holder):
         axes = figure.subplots()
         for label, colour, width, chosen in kinds:
             if chosen:
@@ -63,7 +63,7 @@ def speed(pairs: Sequence[Pair]) -> str:
                     lw=width,
                     label=f"{label} ({len(ratios)})",
                 )
-        axes.axvline(1, color=_TEXT, lw=0.8, ls=(0, (4, 3)), alpha=0.6)
+        axes.axvline(1, color=TEXT, lw=0.8, ls=(0, (4, 3)), alpha=0.6)
         axes.set_xscale("log")
         axes.set_xlim(0.1, 10)
         axes.set_ylim(0, 1)
@@ -79,7 +79,7 @@ def speed(pairs: Sequence[Pair]) -> str:
 def functions(rows: Sequence[Row]) -> str:
     """Mean and P99 of each function, off and on, on one logarithmic scale."""
     shown = [row for row in rows if row.action != "all"][::-1]
-    with _figure("functions", 6.0, 0.34 * len(shown) + 1.0) as (figure, holder):
+    with drawing("functions", 6.0, 0.34 * len(shown) + 1.0) as (figure, holder):
         axes = figure.subplots()
         for place, row in enumerate(shown):
             for values, size in ((row.mean, 46), (row.p99, 34)):
@@ -121,7 +121,7 @@ def functions(rows: Sequence[Row]) -> str:
 
 def timeline(pair: Pair, seconds: float) -> str:
     """Calls that come, how busy the machine is, and what is lent, over one pair of replays."""
-    with _figure("timeline", 12.4, 5.0) as (figure, holder):
+    with drawing("timeline", 12.4, 5.0) as (figure, holder):
         arrivals, busy, lent = figure.subplots(3, 1, sharex=True, height_ratios=[1, 1.2, 1.2])
         width = max(1.0, round(seconds / 75))
         times = [call.scheduled_s for call in pair.on.invocations]
@@ -155,7 +155,7 @@ def timeline(pair: Pair, seconds: float) -> str:
 def arrivals(pair: Pair) -> str:
     """Every call of the trace by function and time, coloured by what the manager did to it."""
     names = sorted({call.action for call in pair.on.invocations}, reverse=True)
-    with _figure("arrivals", 12.4, 0.27 * len(names) + 1.0) as (figure, holder):
+    with drawing("arrivals", 12.4, 0.27 * len(names) + 1.0) as (figure, holder):
         axes = figure.subplots()
         kinds = (
             ("left as it is", OFF, lambda call: not accelerated(call) and not donor(call)),
@@ -193,7 +193,7 @@ def _legend(axes: Axes) -> None:
 
 
 @contextmanager
-def _figure(name: str, width: float, height: float) -> Iterator[tuple[Figure, list[str]]]:
+def drawing(name: str, width: float, height: float) -> Iterator[tuple[Figure, list[str]]]:
     """A figure to draw on; when the block ends, the list beside it holds its SVG."""
     holder: list[str] = []
     # Ids are made from the salt: several of these share a page, and equal data give equal files.
@@ -217,4 +217,4 @@ def _inline(svg: str, name: str) -> str:
     svg = re.sub(r' id="[A-Za-z0-9_.]+_\d+"', "", svg)
     svg = svg.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
     # SVG has text black unless it is told otherwise.
-    return svg.replace(_TEXT, "currentColor").replace("<text ", '<text fill="currentColor" ')
+    return svg.replace(TEXT, "currentColor").replace("<text ", '<text fill="currentColor" ')

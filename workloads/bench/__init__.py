@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 BENCHES = {
+    "platform": "whether the embedded OpenWhisk answers as OpenWhisk does, how fast, and what survives kills",
     "loop": "the same bursty trace on the whole platform, without and with the resource manager",
 }
 

@@ -129,7 +129,7 @@ def test_a_wrong_manifest_is_told_before_anything_is_sent(owl, tmp_path):
 
 def test_an_unknown_benchmark_lists_those_there_are(owl):
     result = owl("bench", "nonsense")
-    assert result.exit_code == 2 and result.output.startswith("Error: there is no benchmark 'nonsense'; available: loop")
+    assert result.exit_code == 2 and result.output.startswith("Error: there is no benchmark 'nonsense'; available: loop, platform")
 
 
 def test_a_benchmark_has_the_options_of_its_function(owl):
