@@ -12,6 +12,7 @@ COMMANDS = {
     "up": ("deploy.cli.up", "up", "Start the platform and its resource manager in the background."),
     "down": ("deploy.cli.up", "down", "Stop what `owl up` started."),
     "status": ("deploy.cli.up", "status", "Show what runs."),
+    "doctor": ("deploy.cli.doctor", "doctor", "Check what works on this machine."),
     "serve": ("deploy.cli.serve", "serve", "Run the embedded OpenWhisk in the foreground."),
     "deploy": ("deploy.cli.deploying", "deploy", "Deploy the packages of a manifest."),
     "undeploy": ("deploy.cli.deploying", "undeploy", "Remove what a manifest describes."),
