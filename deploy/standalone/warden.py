@@ -58,6 +58,7 @@ def clear(run_dir: Path, cgroup: str, temporary: str) -> None:
     import shutil
 
     from deploy.standalone.invoker import leftovers
+    from deploy.standalone.invoker.docker_engine import DockerEngine, EngineError
     from rm_agent.cgroup import detect
 
     driver = detect() if cgroup else None
@@ -69,8 +70,11 @@ def clear(run_dir: Path, cgroup: str, temporary: str) -> None:
         except OSError:  # another server has the place now, or it is gone
             return
         leftovers.clear(run_dir, driver, cgroup or None)
+        if (engine := DockerEngine.connect()) is not None:
+            with contextlib.suppress(EngineError):  # the next server tries again
+                leftovers.clear_docker(engine, run_dir, cgroup if driver is not None else None)
         if driver is not None:
-            driver.create(cgroup).remove()
+            leftovers.dissolve(driver, cgroup)
         with contextlib.suppress(OSError):  # it may hold what is not ours
             run_dir.rmdir()
         if temporary:

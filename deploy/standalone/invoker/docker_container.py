@@ -23,6 +23,7 @@ from rm_agent.cgroup import Cgroup, CgroupDriver, CgroupError
 log = logging.getLogger(__name__)
 
 PORT = 8080  # where the action interface listens, in every image
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PIDS_LIMIT = 1024
 NOFILE = 1024
 CONNECT_TIMEOUT_S = 2.0
@@ -173,7 +174,7 @@ class DockerContainer:
     def _reachable(self, api_host: str) -> str:
         """The API's URL as a container sees it, to which this machine's loopback is its own."""
         url = urlsplit(api_host)
-        if url.hostname not in ("localhost", "127.0.0.1", "::1", "0.0.0.0"):
+        if url.hostname not in LOOPBACK:
             return api_host
         port = "" if url.port is None else f":{url.port}"
         return url._replace(netloc=f"{self._engine.gateway}{port}").geturl()
