@@ -10,7 +10,7 @@ from typing import Any
 
 from deploy.standalone import content, names, records, resolve, runtimes
 from deploy.standalone.auth import User
-from deploy.standalone.errors import ApiError
+from deploy.standalone.errors import ApiError, malformed
 from deploy.standalone.jsontext import dumps
 from deploy.standalone.model import Invocation, Invoker, Limits, Outcome, Runnable, Status
 from deploy.standalone.records import Record
@@ -147,8 +147,8 @@ class Invocations:
         invocation = Invocation(
             activation_id=accepted.id,
             transaction_id=caller.transaction_id,
-            action=runnable(target),
-            payload=_with_parameters(target, payload),
+            action=runnable(target, payload),
+            payload=_arguments(target, payload),
             received_ms=accepted.doc["start"],
             namespace=caller.user.name,
             api_key=caller.user.api_key,
@@ -315,10 +315,14 @@ class Invocations:
         if composition.components >= self._settings.sequence_length:
             return records.error(_COMPOSITION_TOO_LONG)
         try:
+            resolve.entitle(self._store, caller.user, namespace, path)
+        except ApiError:
+            name = f"{namespace}/{path}"
+            return records.error(f"Failed entitlement check for action with name '{name}' during composition.")
+        try:
             part = resolve.action(self._store, caller.user, namespace, path)
-        except ApiError as error:
-            verb = "access" if error.status == 403 else "resolve"
-            return records.error(f"Failed to {verb} action with name '{namespace}/{path}' during composition.")
+        except ApiError:
+            return records.error(f"Failed to resolve action with name '{namespace}/{path}' during composition.")
         if not _is_conductor(part):
             composition.components += 1
         params = _boxed(result.get("params", {}), "value")
@@ -338,8 +342,8 @@ class Invocations:
         raise ApiError(500, _NO_RECORD)
 
 
-def runnable(target: Resolved) -> Runnable:
-    """What the invoker needs to know of an action."""
+def runnable(target: Resolved, payload: Any) -> Runnable:
+    """What the invoker needs to know of an action, and what its environment is if a container is initialized for it."""
     entity = target.action
     doc = entity.doc
     limits = doc["limits"]
@@ -358,17 +362,28 @@ def runnable(target: Resolved) -> Runnable:
             logs_mib=limits["logs"],
             concurrency=limits["concurrency"],
         ),
-        init_env={pair["key"]: _text(pair["value"]) for pair in target.parameters if pair.get("init")},
+        init_env={key: _text(_merged(target, payload)[key]) for key in _init_keys(target)},
         cpu_millis=content.cpu_millis(doc["annotations"]),
         provide_api_key=bool(content.value_of(doc["annotations"], "provide-api-key", True)),
         image=doc["exec"].get("image"),
     )
 
 
-def _with_parameters(target: Resolved, payload: Any) -> Any:
+def _merged(target: Resolved, payload: Any) -> dict[str, Any]:
+    """All parameters, those for init among them; what the caller gives goes before what is bound."""
+    given = payload if isinstance(payload, dict) else {}
+    return {**{pair["key"]: pair["value"] for pair in target.parameters}, **given}
+
+
+def _init_keys(target: Resolved) -> set[str]:
+    return {pair["key"] for pair in target.parameters if pair.get("init")}
+
+
+def _arguments(target: Resolved, payload: Any) -> Any:
     if not isinstance(payload, dict):
         return payload
-    return {**{pair["key"]: pair["value"] for pair in target.parameters if not pair.get("init")}, **payload}
+    init = _init_keys(target)
+    return {key: value for key, value in _merged(target, payload).items() if key not in init}
 
 
 def _outcome(done: Future[Outcome], invocation: Invocation) -> Outcome:
@@ -388,10 +403,11 @@ def _is_composed(target: Resolved) -> bool:
 
 
 def _component_name(named: object, own_namespace: str) -> tuple[str, str]:
-    """``name``, ``pkg/name``, ``/ns/name`` or ``/ns/pkg/name`` as a conductor may write it."""
-    if isinstance(named, str) and not named.startswith("/"):
-        named = f"/_/{named}"
-    return names.split(named, own_namespace)
+    """``name``, ``pkg/name``, ``/ns/name`` or ``/ns/pkg/name``, also without the slash, as a conductor may write it."""
+    if not isinstance(named, str):
+        raise malformed("the name of an action is text")
+    relative = not named.startswith("/") and named.rstrip("/").count("/") < 2
+    return names.split(f"/_/{named}" if relative else named, own_namespace)
 
 
 def _boxed(value: Any, key: str, *, lists: bool = False) -> Any:
@@ -399,4 +415,7 @@ def _boxed(value: Any, key: str, *, lists: bool = False) -> Any:
 
 
 def _text(value: Any) -> str:
+    """A value as it stands in the environment."""
+    if value is None:
+        return ""
     return value if isinstance(value, str) else dumps(value)
