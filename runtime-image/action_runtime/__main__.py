@@ -12,10 +12,12 @@ if sys.path and sys.path[0] in ("", os.getcwd()):
     del sys.path[0]
 
 from action_runtime.executor.zygote import start_zygote
+from action_runtime.kinds import KINDS, PYTHON, MissingNode, UnknownKind, node_for
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="action_runtime", description="Serve one OpenWhisk action: POST /init, POST /run.")
+    parser.add_argument("--kind", default=PYTHON, metavar="KIND", help=f"one of {', '.join(KINDS)} (default: %(default)s)")
     parser.add_argument("--listen", default="tcp:0.0.0.0:8080", metavar="ADDRESS", help="unix:PATH or tcp:HOST:PORT")
     parser.add_argument("--ready-fd", type=int, metavar="N", help="descriptor that gets one byte once requests are accepted")
     parser.add_argument("--work", type=Path, default=Path.cwd(), metavar="DIR", help="folder the action is unpacked in")
@@ -25,13 +27,18 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 def main() -> int:
     """Serve until SIGTERM. Returns the exit code; 2 when it cannot start."""
     options = _options(sys.argv[1:])
+    try:
+        node = node_for(options.kind)
+    except (UnknownKind, MissingNode) as error:
+        print(f"action runtime: {error}", file=sys.stderr)
+        return 2
     # Forked before the server is even imported: what the zygote does not hold, no action inherits.
-    zygote = start_zygote(options.ready_fd)
+    zygote = start_zygote(options.ready_fd, node)
 
     from action_runtime.proxy.service import Unavailable, serve
 
     try:
-        serve(options.listen, options.work.absolute(), zygote, options.ready_fd)
+        serve(options.listen, options.work.absolute(), zygote, options.ready_fd, apart=node is not None)
     except Unavailable as error:
         print(f"action runtime: {error}", file=sys.stderr)
         return 2

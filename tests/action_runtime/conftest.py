@@ -12,13 +12,13 @@ from tests.action_runtime.container import Container
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Container]]:
-    """Starts containers; keyword arguments are their environment."""
+    """Starts containers; keyword arguments are their environment, but for ``kind``."""
     containers: list[Container] = []
 
-    def start_one(**env: str) -> Container:
+    def start_one(kind: str | None = None, **env: str) -> Container:
         folder = tmp_path / str(len(containers))
         folder.mkdir()
-        containers.append(Container(folder, **env))
+        containers.append(Container(folder, kind, **env))
         return containers[-1]
 
     yield start_one

@@ -48,14 +48,15 @@ class Client(http.client.HTTPConnection):
 class Container:
     """``python -m action_runtime`` in a folder of its own; ends with everything it started."""
 
-    def __init__(self, folder: Path, **env: str) -> None:
+    def __init__(self, folder: Path, kind: str | None = None, **env: str) -> None:
         self.folder = folder
         self.work = folder / "action"
         self.socket = folder / "s"
         self._logs = [folder / "stdout", folder / "stderr"]
         home = {"HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8"}
         base = {"PATH": os.environ["PATH"], **home, "__OW_API_HOST": "http://localhost:3233"}
-        options = ["--listen", f"unix:{self.socket}", "--work", str(self.work)]
+        options = ["--kind", kind] if kind else []
+        options += ["--listen", f"unix:{self.socket}", "--work", str(self.work)]
         ready, told = os.pipe()
         with open(self._logs[0], "wb") as stdout, open(self._logs[1], "wb") as stderr:
             self.process = subprocess.Popen(

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker
 import pytest
+from docker.models.containers import Container
 
-BASE = os.environ.get("OWL_TEST_BASE_IMAGE")
-
-
-def docker(*arguments: str) -> str:
-    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+from tests.docker.engine import Engine
 
 
 def test_manifest_names_the_image_of_the_default_kind(repository: Path) -> None:
@@ -31,20 +25,18 @@ def test_manifest_names_the_image_of_the_default_kind(repository: Path) -> None:
 
 
 @pytest.fixture
-def container(repository: Path, tmp_path: Path) -> Iterator[tuple[str, int]]:
-    """(id, port) of a container of the image without the LLM packages."""
-    context = tmp_path / "context"
-    shutil.copytree(repository / "runtime-image", context, ignore=shutil.ignore_patterns("__pycache__", "wheels"))
-    fetch = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(context / "wheels"), "-r", str(context / "requirements.txt")]
-    subprocess.run(fetch, check=True)
-    tag = f"owl-test-runtime:{os.getpid()}"
-    docker("build", "-q", "-t", tag, "--build-arg", f"BASE={BASE}", "--build-arg", "PACKAGES=", str(context))
-    name = docker("run", "-d", "--memory", "128m", "--pids-limit", "1024", "--cap-drop", "ALL", "-p", "127.0.0.1::8080", tag)
+def container(docker_engine: Engine) -> Iterator[tuple[Container, int]]:
+    """A container of the image without the LLM packages, and its port."""
+    client = docker.DockerClient(base_url=docker_engine.host)
+    started = client.containers.run(
+        docker_engine.image, detach=True, mem_limit="128m", pids_limit=1024, cap_drop=["ALL"], ports={8080: ("127.0.0.1", None)}
+    )
     try:
-        yield name, int(docker("port", name, "8080/tcp").splitlines()[0].rpartition(":")[2])
+        started.reload()
+        yield started, int(started.ports["8080/tcp"][0]["HostPort"])
     finally:
-        docker("rm", "-f", name)
-        docker("rmi", "-f", tag)
+        started.remove(force=True)
+        client.close()
 
 
 def post(port: int, path: str, value: object) -> tuple[int, object]:
@@ -65,13 +57,12 @@ def post(port: int, path: str, value: object) -> tuple[int, object]:
 
 @pytest.mark.docker
 @pytest.mark.slow
-@pytest.mark.skipif(not BASE, reason="OWL_TEST_BASE_IMAGE names no image with Python 3.11 and pip")
-def test_the_image_serves_without_root_and_stops_at_once(container: tuple[str, int]) -> None:
-    name, port = container
+def test_the_image_serves_without_root_and_stops_at_once(container: tuple[Container, int]) -> None:
+    started, port = container
     code = "import os\ndef main(args):\n    print('hello')\n    return {'uid': os.getuid(), 'cwd': os.getcwd()}\n"
     assert post(port, "/init", {"value": {"code": code}}) == (200, {"ok": True})
     assert post(port, "/run", {"value": {}}) == (200, {"uid": 65534, "cwd": "/action/1/bin"})
-    assert docker("logs", name).splitlines()[0] == "hello"
+    assert started.logs(stdout=True, stderr=False).splitlines()[0] == b"hello"
     before = time.monotonic()
-    docker("stop", "-t", "10", name)
+    started.stop(timeout=10)
     assert time.monotonic() - before < 5

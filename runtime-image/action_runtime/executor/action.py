@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import errno
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -15,8 +17,24 @@ _ACTIVATE = ("virtualenv/bin/activate_this.py", "virtualenv/Scripts/activate_thi
 _NO_ACTIVATE = "Invalid virtualenv. Zip file does not include 'activate_this.py'."
 
 
+NO_BINARY = "The action failed to generate or locate a binary. See logs for details."
+# Errors of the disk itself, which another node may not have.
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+
+
 class ActionError(Exception):
     """Code that cannot be an action; the text is for the action's log."""
+
+    def refusal(self) -> bytes:
+        """What the proxy is to answer, as JSON."""
+        return json.dumps({"status": 502, "error": NO_BINARY}).encode()
+
+
+class DiskError(ActionError):
+    """The container's disk does not take the action, which is not its author's doing."""
+
+    def refusal(self) -> bytes:
+        return json.dumps({"status": 507, "error": str(self)}).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +56,14 @@ def place(code: Code) -> None:
             code.folder.mkdir(parents=True)
             (code.folder / f"{MODULE}.py").write_bytes(code.content)
     except OSError as error:
-        raise ActionError(f"The action cannot be written to the container's disk: {error.strerror}.") from error
+        raise not_written(error) from error
     _check(code.folder)
+
+
+def not_written(error: OSError) -> ActionError:
+    """What it means that the action cannot be written."""
+    kind = DiskError if error.errno in _DISK_ERRORS else ActionError
+    return kind(f"The action cannot be written to the container's disk: {error.strerror}.")
 
 
 def _place_zip(code: Code) -> None:

@@ -11,15 +11,17 @@ _CHUNK = 256 << 10
 
 
 class Kind(IntEnum):
-    """What a frame says. The first three go to the executor, the others come from it."""
+    """What a frame says. The first three go to the executor, the others come from it or from the unpacker."""
 
     SETUP = 1  # JSON: main, env, binary, folder
     CODE = 2  # the source, or the bytes of a zip
     RUN = 3  # body of POST /run, as received
     READY = 4  # the action is loaded
-    REFUSED = 5  # it cannot be; why is in its log
+    REFUSED = 5  # it cannot be; JSON of the answer's status and error
     RESULT = 6  # JSON of a dictionary, an array or null
-    UNFIT = 7  # JSON of the error: the result is none of these
+    UNFIT = 7  # JSON of the error: the result is none of these; with number 0, text: it cannot be an executor
+    STANDBY = 8  # an executor started ahead waits for its action
+    UNPACKED = 9  # the zip is in its folder
 
 
 def send_frame(channel: socket.socket, kind: Kind, number: int, payload: bytes = b"") -> None:

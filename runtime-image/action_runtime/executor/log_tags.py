@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 
 SENTINEL = b"XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX\n"
 
@@ -27,4 +28,8 @@ def tag_of(activation: object) -> bytes:
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of it, at once where the kernel takes it at once. Raises OSError."""
     while data:
-        data = data[os.write(descriptor, data) :]
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:
+            # A program that the action has started (Node.js does) may have made the pipe so, for all that hold it.
+            select.select([], [descriptor], [])

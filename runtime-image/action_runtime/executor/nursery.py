@@ -12,21 +12,21 @@ import select
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
 from action_runtime import kernel
 from action_runtime.executor.log_tags import tags_wanted
-from action_runtime.executor.process import run_executor
-from action_runtime.executor.zygote import NUMBER_BYTES, encode_number
+from action_runtime.executor.zygote import NUMBER_BYTES, ORDER_BYTES, Program, encode_number
 
-if TYPE_CHECKING:
-    from action_runtime.executor.tagged_streams import TaggedStreams
+Run = Callable[[socket.socket, int], NoReturn]
 
 
-def run_zygote(control: socket.socket, parent: int) -> NoReturn:
-    """Fork an executor for each number that comes with a channel; kill the one whose number comes alone.
+def run_zygote(control: socket.socket, parent: int, node: str | None) -> NoReturn:
+    """Fork a process for each number that comes with a channel; kill the one whose number comes alone.
 
-    ``OWL_ZYGOTE_IMPORTS`` (comma separated) names modules that executors are to start with.
+    ``OWL_ZYGOTE_IMPORTS`` (comma separated) names modules that executors are to start with; not where they are
+    processes of Node.js, the program ``node``.
     """
     kernel.name_process("owl-zygote")
     kernel.die_with(parent)
@@ -34,11 +34,10 @@ def run_zygote(control: socket.socket, parent: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         # A line is out before the action starts a process of its own or is killed; the locale does not matter.
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
-    streams = _tag_streams() if tags_wanted() else None
-    _import_ahead(os.environ.get("OWL_ZYGOTE_IMPORTS", ""))
+    programs = _programs_of_node(node) if node else _programs_of_python()
     gc.collect()
     gc.freeze()
-    _serve(control, streams)
+    _serve(control, programs)
 
 
 def _empty_input() -> None:
@@ -47,11 +46,25 @@ def _empty_input() -> None:
     os.close(null)
 
 
-def _tag_streams() -> TaggedStreams:
-    # Imported where it is wanted only: it costs milliseconds, and patches.
-    from action_runtime.executor.tagged_streams import TaggedStreams
+# What one kind of container does not need is not imported there: it costs milliseconds and memory.
 
-    return TaggedStreams()
+
+def _programs_of_python() -> dict[Program, Run]:
+    from action_runtime.executor.process import run_executor
+
+    streams = None
+    if tags_wanted():
+        from action_runtime.executor.tagged_streams import TaggedStreams
+
+        streams = TaggedStreams()
+    _import_ahead(os.environ.get("OWL_ZYGOTE_IMPORTS", ""))
+    return {Program.EXECUTOR: lambda channel, zygote: run_executor(channel, zygote, streams)}
+
+
+def _programs_of_node(node: str) -> dict[Program, Run]:
+    from action_runtime.executor.node_process import run_node, run_unpacker
+
+    return {Program.EXECUTOR: lambda channel, zygote: run_node(channel, zygote, node), Program.UNPACKER: run_unpacker}
 
 
 def _import_ahead(names: str) -> None:
@@ -63,14 +76,14 @@ def _import_ahead(names: str) -> None:
 
 
 class _Children:
-    """The executors that run, by process id."""
+    """The processes that run, by process id."""
 
-    def __init__(self, control: socket.socket, streams: TaggedStreams | None) -> None:
+    def __init__(self, control: socket.socket, programs: dict[Program, Run]) -> None:
         self._control = control
-        self._streams = streams
+        self._programs = programs
         self._numbers: dict[int, int] = {}
 
-    def fork(self, number: int, channel: socket.socket) -> None:
+    def fork(self, number: int, program: Program, channel: socket.socket) -> None:
         zygote = os.getpid()
         try:
             pid = os.fork()
@@ -83,7 +96,7 @@ class _Children:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._control.close()
-        run_executor(channel, zygote, self._streams)
+        self._programs[program](channel, zygote)
 
     def kill(self, number: int | None = None) -> None:
         for pid, of in self._numbers.items():
@@ -100,11 +113,11 @@ class _Children:
                 self._control.send(encode_number(number))
 
 
-def _serve(control: socket.socket, streams: TaggedStreams | None) -> NoReturn:
+def _serve(control: socket.socket, programs: dict[Program, Run]) -> NoReturn:
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    children = _Children(control, streams)
+    children = _Children(control, programs)
     while True:
         readable, _, _ = select.select([control, wake_read], [], [])
         if wake_read in readable:
@@ -112,13 +125,13 @@ def _serve(control: socket.socket, streams: TaggedStreams | None) -> NoReturn:
             children.reap()
         if control not in readable:
             continue
-        message, descriptors, _, _ = socket.recv_fds(control, NUMBER_BYTES, 1)
+        message, descriptors, _, _ = socket.recv_fds(control, ORDER_BYTES, 1)
         if not message:
             children.kill()
             os._exit(0)
-        number = int.from_bytes(message)
+        number = int.from_bytes(message[:NUMBER_BYTES])
         if descriptors:
             with socket.socket(fileno=descriptors[0]) as channel:
-                children.fork(number, channel)
+                children.fork(number, Program(message[NUMBER_BYTES]), channel)
         else:
             children.kill(number)

@@ -64,7 +64,7 @@ def _load(channel: socket.socket, order: dict[str, Any]) -> Callable[[Any], Any]
         place(code)
     except ActionError as error:
         print(error, file=sys.stderr)
-        send_frame(channel, Kind.REFUSED, 0)
+        send_frame(channel, Kind.REFUSED, 0, error.refusal())
         os._exit(1)
     action = load(code)
     _flush()

@@ -6,8 +6,17 @@ import os
 import socket
 import sys
 from dataclasses import dataclass
+from enum import IntEnum
 
 NUMBER_BYTES = 4
+ORDER_BYTES = NUMBER_BYTES + 1
+
+
+class Program(IntEnum):
+    """What a new process is to be."""
+
+    EXECUTOR = 0
+    UNPACKER = 1
 
 
 class ZygoteEnded(Exception):
@@ -24,25 +33,25 @@ class Zygote:
     control: socket.socket
     pid: int
 
-    def spawn(self, number: int) -> socket.socket:
-        """Fork executor ``number``; returns the channel to it."""
+    def spawn(self, number: int, program: Program = Program.EXECUTOR) -> socket.socket:
+        """Start process ``number``; returns the channel to it."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                socket.send_fds(self.control, [encode_number(number)], [theirs.fileno()])
+                socket.send_fds(self.control, [encode_number(number) + bytes([program])], [theirs.fileno()])
             except OSError as error:
                 raise ZygoteEnded from error
         return ours
 
     def kill(self, number: int) -> None:
-        """End executor ``number`` if it still runs."""
+        """End process ``number`` if it still runs."""
         try:
             self.control.send(encode_number(number))
         except OSError as error:
             raise ZygoteEnded from error
 
     def ended(self) -> int:
-        """Wait for an executor to end; returns its number."""
+        """Wait for a process to end; returns its number."""
         message = self.control.recv(NUMBER_BYTES)
         if not message:
             raise ZygoteEnded
@@ -50,12 +59,12 @@ class Zygote:
 
 
 def encode_number(number: int) -> bytes:
-    """The message that stands for executor ``number``, in both directions."""
+    """What stands for process ``number``, in both directions."""
     return number.to_bytes(NUMBER_BYTES)
 
 
-def start_zygote(not_inherited: int | None = None) -> Zygote:
-    """Fork the zygote. Call it while the process has one thread.
+def start_zygote(not_inherited: int | None = None, node: str | None = None) -> Zygote:
+    """Fork the zygote. Call it while the process has one thread. With ``node``, executors are that program.
 
     ``OWL_ZYGOTE_IMPORTS`` (comma separated) names modules it imports, so that executors start with them.
     ``not_inherited`` is a descriptor that only the caller may hold.
@@ -73,7 +82,7 @@ def start_zygote(not_inherited: int | None = None) -> Zygote:
         # Imported by the zygote alone: the proxy needs none of it.
         from action_runtime.executor.nursery import run_zygote
 
-        run_zygote(theirs, parent)
+        run_zygote(theirs, parent, node)
     except Exception as error:
         print(f"action runtime: the process that runs the action failed: {error!r}", file=sys.stderr)
     finally:

@@ -13,8 +13,8 @@ from selectors import EVENT_READ, BaseSelector
 from socket import socket
 
 from action_runtime.executor.frames import FrameReader, Kind, send_frame
-from action_runtime.executor.log_tags import SENTINEL, tag_of, tags_wanted
-from action_runtime.executor.zygote import Zygote
+from action_runtime.executor.log_tags import SENTINEL, tag_of, tags_wanted, write_all
+from action_runtime.executor.zygote import Program, Zygote
 from action_runtime.proxy.http import Request, Response, error, json_response
 from action_runtime.proxy.report import NodeReport
 from action_runtime.proxy.requests import BadRequest, Init, parse_context, parse_init
@@ -22,7 +22,6 @@ from action_runtime.proxy.requests import BadRequest, Init, parse_context, parse
 _TWICE = "Cannot initialize the action more than once."
 _UNDEFINED = "no action defined yet"
 _EXITED = "command exited"
-_NO_BINARY = "The action failed to generate or locate a binary. See logs for details."
 _NO_START = "Cannot start action. Check logs for details."
 _ABRUPT = b"Command exited abruptly during initialization.\n"
 
@@ -44,13 +43,20 @@ class Work:
 
 @dataclass(slots=True)
 class Executor:
-    """The proxy's end of one executor process."""
+    """The proxy's end of one executor process, or of the unpacker that prepares the action ``of`` one."""
 
     number: int
     channel: socket
     frames: FrameReader
+    of: Executor | None = None
     working: dict[int, Work] = field(default_factory=dict)
+    unpacker: Executor | None = None
+    setup: bytes = b""
     ended: bool = False
+
+
+class NotReady(Exception):
+    """The executor that was to be started ahead could not be; the text says why."""
 
 
 class ActionProxy:
@@ -58,22 +64,37 @@ class ActionProxy:
 
     The executor's end is noticed at once and answered; the proxy outlives it. Runs are handed over one at a time,
     or all as they come where ``concurrent``. Both log streams get the sentinel after what an activation has printed.
+    ``apart`` is for executors that take long to start, and so are started ahead, and have no unpacking of their own.
     """
 
-    def __init__(self, zygote: Zygote, selector: BaseSelector, work: Path, concurrent: bool, report: NodeReport) -> None:
+    def __init__(
+        self, zygote: Zygote, selector: BaseSelector, work: Path, concurrent: bool, report: NodeReport, apart: bool
+    ) -> None:
         self._zygote = zygote
         self._selector = selector
         self._work_folder = work
         self._concurrent = concurrent
         self._report = report
         self._tags = tags_wanted()
+        self._apart = apart
+        self._ready: Callable[[], None] | None = None
+        self._ahead: Executor | None = None
         self._executor: Executor | None = None
+        self._processes: dict[int, Executor] = {}
         self._initialised = False
         self._env: dict[str, str] = {}
         self._waiting: deque[Work] = deque()
         self._spawned = 0
         self._numbered = 0
         selector.register(zygote.control, EVENT_READ, self._on_zygote)
+
+    def prepare(self, ready: Callable[[], None]) -> None:
+        """Call ``ready`` once an init can be served without delay. Its failure is NotReady, raised by the selector's calls."""
+        if self._apart:
+            self._ready = ready
+            self._ahead = self._spawn()
+        else:
+            ready()
 
     def handle(self, request: Request, answer: Answer) -> None:
         """Serve one request; ``answer`` is called once, now or later."""
@@ -97,23 +118,32 @@ class ActionProxy:
         self._env = init.env
         activation = {"activation_id": init.env.get("__OW_ACTIVATION_ID")}
         work = Work("init", b"", answer, len(body), *self._identity(activation))
-        self._executor = executor = self._spawn()
+        self._executor = executor = self._ahead or self._spawn()
+        self._ahead = None
         executor.working[0] = work
+        executor.setup = self._setup(init)
         self._tell("start", work)
+        if self._apart and init.binary:
+            executor.unpacker = self._spawn(of=executor)
+            self._give(executor.unpacker, executor.setup, init.content)
+        else:
+            self._give(executor, executor.setup, init.content)
+
+    def _give(self, process: Executor, setup: bytes, content: bytes) -> None:
         try:
-            send_frame(executor.channel, Kind.SETUP, 0, self._setup(init))
-            send_frame(executor.channel, Kind.CODE, 0, init.content)
+            send_frame(process.channel, Kind.SETUP, 0, setup)
+            send_frame(process.channel, Kind.CODE, 0, content)
         except OSError:
-            self._on_end(executor)
+            self._on_end(process)
 
     def _setup(self, init: Init) -> bytes:
         folder = self._work_folder / str(_next_number(self._work_folder)) / "bin"
         return json.dumps({"main": init.main, "env": init.env, "binary": init.binary, "folder": str(folder)}).encode()
 
-    def _spawn(self) -> Executor:
+    def _spawn(self, of: Executor | None = None) -> Executor:
         self._spawned += 1
-        channel = self._zygote.spawn(self._spawned)
-        executor = Executor(self._spawned, channel, FrameReader(channel))
+        channel = self._zygote.spawn(self._spawned, Program.UNPACKER if of else Program.EXECUTOR)
+        executor = self._processes[self._spawned] = Executor(self._spawned, channel, FrameReader(channel), of)
         self._selector.register(channel, EVENT_READ, lambda _: self._on_channel(executor))
         return executor
 
@@ -143,9 +173,22 @@ class ActionProxy:
         if executor.ended:
             return
         for kind, number, payload in executor.frames.available():
-            self._on_frame(executor, kind, number, payload)
+            if kind == Kind.STANDBY:
+                self._on_standby()
+            elif kind == Kind.UNFIT and not number:
+                raise NotReady(payload.decode())
+            elif kind == Kind.UNPACKED and executor.of:
+                self._retire(executor)
+                self._give(executor.of, executor.of.setup, b"")
+            else:
+                self._on_frame(executor.of or executor, kind, number, payload)
         if executor.frames.ended:
             self._on_end(executor)
+
+    def _on_standby(self) -> None:
+        if self._ready:
+            self._ready()
+            self._ready = None
 
     def _on_frame(self, executor: Executor, kind: int, number: int, payload: bytes) -> None:
         work = executor.working.pop(number, None)
@@ -159,7 +202,8 @@ class ActionProxy:
             self._retire(executor)
             self._executor = None
             self._end_logs(work)
-            work.answer(error(502, _NO_BINARY))
+            refusal = json.loads(payload)
+            work.answer(error(refusal["status"], refusal["error"]))
         else:
             if not self._tags:  # else the executor has done it
                 self._end_logs(work)
@@ -167,19 +211,23 @@ class ActionProxy:
             self._hand_over()
 
     def _on_zygote(self, _: int) -> None:
-        number = self._zygote.ended()
-        executor = self._executor
-        if executor and executor.number == number:
+        executor = self._processes.get(self._zygote.ended())
+        if executor:
             # What it sent before it ended counts.
             self._on_channel(executor)
             self._on_end(executor)
 
-    def _on_end(self, executor: Executor) -> None:
-        if executor.ended:
+    def _on_end(self, process: Executor) -> None:
+        if process.ended:
             return
+        executor = process.of or process
         lost = list(executor.working.values())
         executor.working.clear()
         self._retire(executor)
+        if executor is self._ahead:
+            self._ahead = None
+            if self._ready:
+                raise NotReady("the process that is to run the action ended before it was ready")
         if lost:
             self._executor = None
         for work in lost:
@@ -192,7 +240,12 @@ class ActionProxy:
             self._waiting.popleft().answer(error(500, _UNDEFINED))
 
     def _retire(self, executor: Executor) -> None:
+        if executor.unpacker:
+            self._retire(executor.unpacker)
+        if executor.ended:
+            return
         executor.ended = True
+        del self._processes[executor.number]
         self._selector.unregister(executor.channel)
         executor.channel.close()
         # Closing its end of the channel does not end a process.
@@ -226,7 +279,7 @@ def _next_number(folder: Path) -> int:
 
 def _write(descriptor: int, data: bytes) -> None:
     try:
-        os.write(descriptor, data)
+        write_all(descriptor, data)
     except OSError:
         # Nobody reads this container's log any more: no reason to stop serving.
         return

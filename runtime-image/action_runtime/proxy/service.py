@@ -10,7 +10,7 @@ from selectors import EVENT_READ, DefaultSelector
 from typing import NoReturn
 
 from action_runtime.executor.zygote import Zygote, ZygoteEnded
-from action_runtime.proxy.action import ActionProxy
+from action_runtime.proxy.action import ActionProxy, NotReady
 from action_runtime.proxy.http import Connection
 from action_runtime.proxy.report import NodeReport
 
@@ -22,11 +22,11 @@ class Unavailable(Exception):
     """It cannot listen or work where it was told to; the text says why."""
 
 
-def serve(address: str, work: Path, zygote: Zygote, ready_fd: int | None = None) -> NoReturn:
+def serve(address: str, work: Path, zygote: Zygote, ready_fd: int | None = None, apart: bool = False) -> NoReturn:
     """Serve the action interface on ``address`` ("unix:PATH" or "tcp:HOST:PORT"), unpacking actions in ``work``.
 
-    One byte goes to ``ready_fd``, which is then closed, once requests are accepted. Does not return; raises
-    Unavailable. SIGTERM and SIGINT end it and every process of its own process group.
+    One byte goes to ``ready_fd``, which is then closed, once an init can be served without delay. ``apart`` is as in
+    ActionProxy. Does not return; raises Unavailable. SIGTERM and SIGINT end it and every process of its process group.
     """
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def serve(address: str, work: Path, zygote: Zygote, ready_fd: int | None = None)
     listener = _listen(address)
     selector = DefaultSelector()
     concurrent = os.environ.get("__OW_ALLOW_CONCURRENT") == "true"
-    proxy = ActionProxy(zygote, selector, work, concurrent, NodeReport.from_environment())
+    proxy = ActionProxy(zygote, selector, work, concurrent, NodeReport.from_environment(), apart)
     listener.setblocking(False)
     tcp = listener.family != socket.AF_UNIX
 
@@ -53,13 +53,19 @@ def serve(address: str, work: Path, zygote: Zygote, ready_fd: int | None = None)
 
     selector.register(listener, EVENT_READ, accept)
     _end_on_signals(address, zygote)
-    if ready_fd is not None:
-        os.write(ready_fd, b"1")
-        os.close(ready_fd)
+
+    def tell() -> None:
+        if ready_fd is not None:
+            os.write(ready_fd, b"1")
+            os.close(ready_fd)
+
     try:
+        proxy.prepare(tell)
         while True:
             for key, mask in selector.select():
                 key.data(mask)
+    except NotReady as error:
+        raise Unavailable(str(error)) from error
     except ZygoteEnded as error:
         raise Unavailable("the process that runs the action was ended from outside") from error
 
