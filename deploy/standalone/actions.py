@@ -193,7 +193,7 @@ class _Update:
         self._removed = set() if sequence else removed
         self._body = body
         content.limits(body, _DEFAULT_LIMITS, settings)
-        content.cpu_millis(self._annotations)
+        content.check_resources(self._annotations)
 
     def apply(self, old: Entity | None, namespace: str, path: str) -> Entity:
         package, _, name = path.rpartition("/")

@@ -111,6 +111,19 @@ def names_to_remove(body: dict[str, Any]) -> set[str]:
     return set(value)
 
 
+def check_resources(annotations: Pairs) -> None:
+    """400 unless the annotation ``resources`` is absent or an object of amounts; which ones is the managers' business."""
+    resources = value_of(annotations, "resources")
+    if resources is None:
+        return
+    amounts = resources.values() if isinstance(resources, dict) else (None,)
+    if any(isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0 for amount in amounts):
+        raise ApiError(
+            400, "The annotation 'resources' is an object of numbers that are not negative, such as {\"cpu\": 500}."
+        )
+    cpu_millis(annotations)
+
+
 def cpu_millis(annotations: Pairs) -> int | None:
     """The own CPU allocation from ``resources: {"cpu": millicores}``; None where the action names none."""
     resources = value_of(annotations, "resources")

@@ -43,7 +43,7 @@ def test_any_body_is_taken_or_refused(body: dict[str, Any]) -> None:
         content.publish(body)
         content.pairs(body, "parameters", SETTINGS)
         annotations = content.pairs(body, "annotations", SETTINGS) or []
-        content.cpu_millis(annotations)
+        content.check_resources(annotations)
         content.truthy(annotations, "final")
         limits = content.limits(body, {"memory": 256}, SETTINGS)
         content.executable(body, "guest", SETTINGS)
@@ -68,6 +68,19 @@ def test_valid_names_survive_being_referenced(name: str) -> None:
 @given(st.binary(min_size=1))
 def test_base64_is_binary_and_its_text_may_be_trimmed(data: bytes) -> None:
     assert content.is_binary(base64.b64encode(data).decode() + "\n")
+
+
+@pytest.mark.parametrize("value", [7, "500", [1], True, {"cpu": "500"}, {"cpu": 0}, {"gpu": -1}, {"tpu": True}, {"cpu": None}])
+def test_resources_that_are_no_amounts(value: object) -> None:
+    with pytest.raises(ApiError, match="'resources'") as refusal:
+        content.check_resources([{"key": "resources", "value": value}])
+    assert refusal.value.status == 400
+
+
+@pytest.mark.parametrize("value", [None, {}, {"cpu": 250, "gpu": 0, "gpuMemory": 4096, "tpu": 0.5}])
+def test_resources_that_are_amounts(value: object) -> None:
+    content.check_resources([{"key": "resources", "value": value}])
+    content.check_resources([])
 
 
 @pytest.mark.parametrize("code", ["", "x", "def main(args):\n    return {}\n", "été!"])
