@@ -60,7 +60,7 @@ class Server:
             port = listening.getsockname()[1]
             self.url = f"http://{_shown(self.settings.host)}:{port}"
             folder = _folder(self.settings.data, undo)
-            store = Store(folder)
+            store = Store(folder, self.settings.activation_days)
             undo.callback(store.close)
             metrics, waiting = Metrics(), Waiting()
             undo.callback(waiting.close)
