@@ -124,6 +124,8 @@ class Journal:
                     segment.live -= 1
             if not self._full:
                 return
+            with contextlib.suppress(OSError):
+                self._provide()
             lingering = [(key, line) for key, line in self._unfinished.items() if self._where[key] in self._full]
         with contextlib.suppress(OSError):
             for entry_id, line in lingering:
@@ -149,13 +151,13 @@ class Journal:
                 segment.remove()
 
     def _put(self, line: bytes, *, reserve: bool) -> Segment:
-        """Write a line; the segment is held for the caller. With ``reserve`` only if another segment is at hand."""
+        """Write a line; the segment is held for the caller. With ``reserve`` only if half a segment stays free."""
         with self._lock:
             if self._closed:
                 raise OSError(errno.ESHUTDOWN, "The server is stopping")
             self._make_room(len(line))
-            if reserve and self._spare is None:
-                self._spare = self._new(self._segment_bytes)
+            if reserve and self._current.room < self._segment_bytes // 2:
+                self._provide()
             segment = self._current
             at = segment.take(len(line))
             self._writing += 1
@@ -182,6 +184,11 @@ class Journal:
             new = self._new(max(size, self._segment_bytes))
         self._full.append(self._current)
         self._current = new
+
+    def _provide(self) -> None:
+        """Under the lock: have a segment ready for when the current one is full."""
+        if self._spare is None:
+            self._spare = self._new(self._segment_bytes)
 
     def _new(self, size: int) -> Segment:
         segment = Segment(self._folder / f"{self._next:08}.log", size)

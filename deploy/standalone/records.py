@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from typing import Any
 
 from deploy.standalone.model import Invocation, Outcome, Status
@@ -28,7 +28,7 @@ Record = dict[str, Any]
 
 
 def new_id() -> str:
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def now_ms() -> int:

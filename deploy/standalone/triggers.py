@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from deploy.standalone import content, names, records, resolve
-from deploy.standalone.errors import ApiError, exists
+from deploy.standalone.errors import ApiError, exists, malformed
 from deploy.standalone.invocations import Caller
 from deploy.standalone.jsontext import dumps
 from deploy.standalone.model import Status
@@ -49,8 +49,8 @@ def get(namespace: str, name: str) -> Response:
 
 @blueprint.put("/namespaces/<namespace>/triggers/<name>")
 def put(namespace: str, name: str) -> Response:
-    path, overwrite = names.check(name), flag("overwrite")
-    own = own_namespace(namespace, path)
+    path = names.check(name)
+    own, overwrite = own_namespace(namespace, path), flag("overwrite")
     settings = platform().settings
     body = json_body(allowed=4 * settings.max_parameter_bytes)
     version, publish = content.version(body), content.publish(body)
@@ -59,10 +59,14 @@ def put(namespace: str, name: str) -> Response:
         "parameters": content.pairs(body, "parameters", settings),
         "publish": publish,
     }
+    if not isinstance(body.get("limits"), dict | None):
+        raise malformed("'limits' is an object")
     with platform().store.transaction() as transaction:
         old = transaction.find("triggers", own, path)
         if old is not None and not overwrite:
             raise exists()
+        if old is None:
+            _check_feed(given["annotations"] or [])
         kept = old.doc if old else {"annotations": [], "parameters": [], "publish": False, "limits": {}}
         doc = {
             **kept,
@@ -87,9 +91,9 @@ def delete(namespace: str, name: str) -> Response:
 @blueprint.post("/namespaces/<namespace>/triggers/<name>")
 def fire(namespace: str, name: str) -> Response:
     path = names.check(name)
+    platform().fire_rate.check(user().name)
     own = own_namespace(namespace, path)
     payload = json_body(allowed=platform().settings.max_parameter_bytes, optional=True)
-    platform().fire_rate.check(user().name)
     trigger = platform().store.get("triggers", own, path)
     rules = trigger.doc.get("rules", {})
     if not any(rule["status"] == "active" for rule in rules.values()):
@@ -101,19 +105,35 @@ def fire(namespace: str, name: str) -> Response:
         **payload,
         "__ow_headers": {key.lower(): value for key, value in request.headers},
     }
-    record = records.make(
+    accepted = records.make(
         activation_id=activation_id,
         namespace=own,
         subject=own,
         name=path,
         version=trigger.doc["version"],
         start=start,
-        response=records.response(Status.SUCCESS, payload),
-        logs=[dumps(_activate(rule, link, arguments)) for rule, link in rules.items()],
+        response=records.killed(),
+        logs=[],
         annotations=[],
     )
+    platform().store.accept(Activation(own, path, received_ns, accepted))
+    record = {
+        **accepted,
+        "response": records.response(Status.SUCCESS, payload),
+        "logs": [dumps(_activate(rule, link, arguments)) for rule, link in rules.items()],
+    }
     platform().store.add(Activation(own, path, received_ns, record))
     return answer({"activationId": activation_id}, 202, {"X-Openwhisk-Activation-Id": activation_id})
+
+
+def _check_feed(annotations: content.Pairs) -> None:
+    """The annotation ``feed`` of a new trigger names an action; OpenWhisk looks only whether it could."""
+    if not content.has(annotations, "feed"):
+        return
+    feed = content.value_of(annotations, "feed")
+    parts = [part for part in feed.split("/") if part] if isinstance(feed, str) else []
+    if not parts or not all(names.valid(part) for part in parts):
+        raise ApiError(400, "The annotation 'feed' is not the name of an action, as /namespace/package/name.")
 
 
 def _activate(rule: str, link: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +146,7 @@ def _activate(rule: str, link: dict[str, Any], arguments: dict[str, Any]) -> dic
         target = resolve.action(platform().store, user(), *names.dereference(link["action"]))
         started = platform().start(Caller(user(), transaction_id()), target, arguments)
     except ApiError as error:
-        return _failed(rule, action, error.message)
+        return _failed(rule, action, error.message, Status.INTERNAL_ERROR if error.status >= 500 else None)
     return {
         "statusCode": int(Status.SUCCESS),
         "success": True,
@@ -136,9 +156,9 @@ def _activate(rule: str, link: dict[str, Any], arguments: dict[str, Any]) -> dic
     }
 
 
-def _failed(rule: str, action: str, error: str) -> dict[str, Any]:
+def _failed(rule: str, action: str, error: str, status: Status | None = None) -> dict[str, Any]:
     return {
-        "statusCode": int(Status.APPLICATION_ERROR),
+        "statusCode": int(status or Status.APPLICATION_ERROR),
         "success": False,
         "rule": rule,
         "error": error,
