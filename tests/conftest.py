@@ -32,10 +32,6 @@ def _cgroups_writable() -> bool:
     return detect() is not None
 
 
-def _docker() -> bool:
-    return engine.reachable() or engine.startable()
-
-
 @cache
 def _node() -> bool:
     try:
@@ -61,7 +57,7 @@ def _browser() -> bool:
 
 NEEDS = {
     "root": (_cgroups_writable, "needs root and writable cgroups"),
-    "docker": (_docker, "needs a Docker Engine, or root and one to start (dockerd)"),
+    "docker": (engine.obtainable, "needs a Docker Engine, or root and one to start (dockerd)"),
     "node": (_node, "needs Node.js 18 or newer as node on the PATH"),
     "cuda": (_cuda, "needs a CUDA device"),
     "browser": (_browser, "needs Chromium"),

@@ -47,6 +47,10 @@ def startable() -> bool:
     return os.geteuid() == 0 and all(map(shutil.which, ("dockerd", "containerd", "runc", "ip")))
 
 
+def obtainable() -> bool:
+    return reachable() or startable()
+
+
 @contextlib.contextmanager
 def engine(repository: Path) -> Iterator[Engine]:
     with contextlib.ExitStack() as undo:
