@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import signal
-import sys
 import threading
 from pathlib import Path
 
 import click
 
+from deploy.standalone import logs, runtimes
 from deploy.standalone.auth import WELL_KNOWN_USERS, User
 from deploy.standalone.errors import StartError
 from deploy.standalone.settings import Settings, default_data
@@ -41,6 +40,20 @@ class _VariableType(click.ParamType):
         return key, text
 
 
+class _ImageType(click.ParamType):
+    name = "KIND=IMAGE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        kind, _, image = str(value).partition("=")
+        if kind not in runtimes.KINDS:
+            self.fail(f"'{kind}' is none of the kinds {', '.join(runtimes.KINDS)}", param, ctx)
+        if not image or not image.isprintable() or " " in image:
+            self.fail("an image is KIND=IMAGE, for example python:3.11=openwhisk/action-python-v3.11", param, ctx)
+        return kind, image
+
+
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=3233, show_default=True, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -61,6 +74,32 @@ class _VariableType(click.ParamType):
 )
 @click.option("--max-action-timeout-ms", type=click.IntRange(min=100), default=300_000, show_default=True)
 @click.option(
+    "--max-action-logs",
+    "max_action_logs_mib",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="MiB of logs that an action may keep of one activation.",
+)
+@click.option(
+    "--action-concurrency",
+    "max_action_concurrency",
+    type=click.IntRange(1, 500),
+    default=1,
+    show_default=True,
+    help="How many calls at once an action may ask for in one container (limits.concurrency).",
+)
+@click.option(
+    "--containers",
+    type=click.Choice(["process", "docker"]),
+    default="process",
+    show_default=True,
+    help="What runs actions: processes of this machine, or containers of the Docker Engine. Blackbox actions need Docker.",
+)
+@click.option(
+    "--image", "images", type=_ImageType(), multiple=True, help="Image of a kind, for --containers docker."
+)
+@click.option(
     "--default-cpu",
     "default_cpu_millis",
     type=_POSITIVE,
@@ -78,11 +117,33 @@ class _VariableType(click.ParamType):
 @click.option("--container-env", type=_VariableType(), multiple=True, help="Variable that every container gets.")
 @click.option("--node-socket", help="Socket to which containers report their activations.")
 @click.option("--cgroup", help="Parent control group of the containers.  [default: owl-PORT]")
-@click.option("--verbose", is_flag=True, help="One line on stderr for each request.")
+@click.option(
+    "--keep-activations",
+    "activation_days",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Days after which records of activations are deleted; 0 keeps them for ever.",
+)
+@click.option("--verbose", is_flag=True, help="Log each request and activation, not only what goes wrong.")
+@click.option(
+    "--log-format",
+    type=click.Choice(logs.FORMATS),
+    default="text",
+    show_default=True,
+    help="Of the log on stderr; json writes one object a line.",
+)
 def serve(
-    ephemeral: bool, data: Path | None, users: tuple[User, ...], container_env: tuple[tuple[str, str], ...], **options
+    ephemeral: bool,
+    data: Path | None,
+    users: tuple[User, ...],
+    container_env: tuple[tuple[str, str], ...],
+    images: tuple[tuple[str, str], ...],
+    **options,
 ) -> None:
-    """Run the embedded OpenWhisk in the foreground; SIGTERM or Ctrl-C ends it after what runs has finished.
+    """Run the embedded OpenWhisk in the foreground.
+
+    SIGTERM or Ctrl-C ends it after what runs has finished, a second one ends it at once.
 
     The users guest and whisk.system exist with the public keys of OpenWhisk standalone.
     """
@@ -93,17 +154,23 @@ def serve(
         data=None if ephemeral else data or default_data(),
         users=tuple(named.values()),
         container_env=dict(container_env),
+        images=dict(images),
         **options,
     )
-    if settings.verbose:
-        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    logs.configure(settings.log_format, verbose=settings.verbose)
     ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
     # Imported here: the rest of the command line does not need to wait for it.
     from deploy.standalone.server import Server
 
     server = Server(settings)
+
+    def end(*_: object) -> None:
+        if ended.is_set():
+            server.hurry()
+        ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     try:
         server.start()
     except StartError as error:

@@ -27,7 +27,7 @@ _RESOURCES = (actions, activations, namespaces, packages, rules, triggers, web)
 
 def create_app(parts: Platform) -> Flask:
     """The API of a server as a WSGI application, for :class:`~deploy.standalone.http_server.HttpServer`."""
-    app = Flask("owl", static_folder=None)
+    app = _App("owl", static_folder=None)
     app.extensions["owl"] = parts
     # A redirect to a "cleaner" address would lose the body and the key.
     app.url_map.merge_slashes = False
@@ -42,6 +42,12 @@ def create_app(parts: Platform) -> Flask:
     app.register_error_handler(Exception, lambda error: g.exchange.defect(error))
     app.wsgi_app = _EncodedSlashes(app.wsgi_app)  # type: ignore[method-assign]
     return app
+
+
+class _App(Flask):
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """No view is a coroutine: no need to look for that at each request."""
+        return func
 
 
 class _EncodedSlashes:
@@ -60,24 +66,24 @@ class _EncodedSlashes:
 
 def _admit() -> Response | None:
     """Everything that is decided before a resource is reached."""
-    path, method, headers = request.path, request.method, request.headers
+    parts, path, method, environ = platform(), request.path, request.method, request.environ
     g.exchange = exchange = Exchange(
-        transaction_id_of(headers.get("X-Request-ID")),
+        transaction_id_of(environ.get("HTTP_X_REQUEST_ID")),
         method,
         path,
         web=_WEB.fullmatch(path) is not None,
-        metrics=platform().metrics,
+        metrics=parts.metrics,
     )
-    if platform().draining.is_set():
+    if parts.draining.is_set():
         raise Rejection(503, "The server is stopping.", {"Connection": "close"})
-    if len(request.environ.get("REQUEST_URI", "")) > MAX_URI:
+    if len(environ.get("REQUEST_URI", "")) > MAX_URI:
         raise Rejection(414, f"The URI is longer than {MAX_URI} characters.")
     if not _is_api(path) or exchange.web:
         return None
     if method == "OPTIONS":
         return text_answer("OK")
     if not _KEYLESS.fullmatch(path):
-        exchange.user = platform().users.require(headers.get("Authorization"))
+        exchange.user = parts.users.require(environ.get("HTTP_AUTHORIZATION"))
     if method == "HEAD":
         raise no_route()
     return None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
 from enum import Enum
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from deploy.standalone.jsontext import dumps
 from deploy.standalone.transactions import new_transaction_id
 
 if TYPE_CHECKING:
+    from flask import Response
+
     from deploy.standalone.http_server import HttpServer
     from deploy.standalone.later import Later
 
@@ -210,13 +213,19 @@ class Connection:
             request.close()
         if deferred:
             # From here on the connection is the business of whoever completes the answer.
-            deferred[0].when_done(lambda response: self._resume(request, environ, response))
+            deferred[0].when_done(partial(self._resume, request))
             return False
         return self._respond(request, answer)
 
-    def _resume(self, request: RequestParser, environ: dict[str, Any], response: Application) -> None:
+    def _resume(self, request: RequestParser, response: Response) -> None:
         """On any thread: the answer that was waited for."""
-        if not self._respond(request, _run(response, environ)):
+        try:
+            answer = _Answer(response.status, response.headers.to_wsgi_list(), response.get_data())
+            if not self._respond(request, answer):
+                return
+        except Exception:  # nobody above would close the connection
+            log.exception("an answer could not be sent")
+            self.close()
             return
         if not self._input:
             self._await_request()
@@ -245,7 +254,7 @@ class Connection:
             lines.append("Connection: keep-alive")
         lines.append(f"Date: {_date()}\r\n\r\n")
         body = b"" if bodiless or request.command == "HEAD" else answer.body
-        return self._send("\r\n".join(lines).encode("latin-1") + body, close=not keep)
+        return self._send("\r\n".join(lines).encode("latin-1", "replace") + body, close=not keep)
 
     def _refuse_request(self, error: Error) -> None:
         self._refuse(f"{error.code} {error.reason}", error.body)

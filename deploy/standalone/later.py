@@ -10,11 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from flask import Response
+from werkzeug.datastructures import Headers
 
 from deploy.standalone.http_connection import DEFER
 from deploy.standalone.records import Record
 
 _HELPERS = 4
+_NONE = Headers()
 _LIGHT_BYTES = 32_768  # results up to this size are made an answer by the thread that brought them
 
 
@@ -86,7 +88,8 @@ class Later(Response):
         answer: Callable[[Future[Record] | None], Response],
         waiting: Waiting,
     ) -> None:
-        super().__init__()
+        # Not Response.__init__: nothing of this object is ever sent.
+        self.headers = _NONE
         self._record = record
         self._until = time.monotonic() + timeout_s
         self._answer = answer

@@ -57,9 +57,7 @@ def any_namespace(namespace: str) -> str:
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """JSON with CORS headers."""
-    response = bare_answer(body, status, headers)
-    response.headers.update(CORS)
-    return response
+    return bare_answer(body, status, {**CORS, **headers} if headers else CORS)
 
 
 def bare_answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
