@@ -51,7 +51,9 @@ def of_init(response: Response) -> Verdict | None:
     """``None`` when the action is initialised."""
     if response.status == 200:
         return None
-    return developer_error(*_error_of(response, "The action failed during initialization"))
+    message, size = _error_of(response, "The action failed during initialization")
+    # 507: the container's disk is full, which is not the developer's doing.
+    return internal_error(message) if response.status == 507 else developer_error(message, size)
 
 
 def of_run(response: Response) -> Verdict:

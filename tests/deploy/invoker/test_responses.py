@@ -47,6 +47,11 @@ def test_the_runtimes_own_words_are_passed_on() -> None:
     assert of_init(response({"ok": True})) is None
 
 
+def test_a_full_disk_is_the_platforms_error() -> None:
+    verdict = of_init(response({"error": "No space left."}, 507))
+    assert (verdict.status, verdict.result) == (Status.INTERNAL_ERROR, {"error": "No space left."})
+
+
 def test_a_result_beyond_a_megabyte_is_an_error_that_shows_its_beginning() -> None:
     verdict = of_run(response(b'{"blob": "' + b"x" * 1_100_000 + b'"}\n'))
     assert (verdict.status, verdict.size, verdict.destroys) == (Status.APPLICATION_ERROR, 1_100_013, False)
