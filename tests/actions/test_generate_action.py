@@ -57,7 +57,7 @@ def test_what_is_wrong_comes_back_as_one_line(action: ModuleType, args, reason):
 def test_a_model_that_is_not_prepared_names_the_command(action: ModuleType, tmp_path, monkeypatch):
     monkeypatch.setenv("OWL_CACHE", str(tmp_path))
     action.engines.clear()
-    assert "run `python -m action_runtime.llm.prepare smollm2-135m-instruct`" in action.main({"prompt": "a"})["error"]
+    assert "run `owl model prepare smollm2-135m-instruct`" in action.main({"prompt": "a"})["error"]
 
 
 def test_an_adapter_is_used_and_read_again_when_it_changes(action: ModuleType, tmp_path, monkeypatch, model_folder: Path):

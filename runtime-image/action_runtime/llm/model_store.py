@@ -23,7 +23,7 @@ from action_runtime.llm.errors import ModelError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 CHECKSUMS = "checksums.json"
-PREPARE = "python -m action_runtime.llm.prepare"
+PREPARE = "owl model prepare"
 Convert = Callable[[Path, Path], None]
 """Writes the model found at the first path into the folder at the second."""
 

@@ -92,7 +92,7 @@ def tiny(packages: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_packaged_model_is_converted_once(tiny: str, tmp_path: Path):
-    with pytest.raises(ModelError, match="not prepared.*action_runtime.llm.prepare tiny"):
+    with pytest.raises(ModelError, match="not prepared.*owl model prepare tiny"):
         locate(tiny, tmp_path)
     folder = prepare(tiny, tmp_path)
     assert folder == locate(tiny, tmp_path) == tmp_path / "models" / "tiny"
