@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from deploy.standalone.errors import ApiError, StartError
 
 _READERS = 4
 _BUSY_S = 10
+_ROOM_BYTES = 1 << 20  # with less than this a disk is full
 
 
 class Database:
@@ -75,6 +77,10 @@ def storage_error(error: sqlite3.Error) -> ApiError:
     return ApiError(503, f"The server's storage does not answer ({error}): nothing was changed. Try again.")
 
 
+def disk_full(folder: Path) -> StartError:
+    return StartError(f"The disk of the data folder {folder} is full; free some space, or name another with --data.")
+
+
 def _connect(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
 
@@ -85,8 +91,10 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _unusable(file: Path, error: sqlite3.Error) -> StartError:
-    if "full" in str(error):
-        return StartError(f"The disk of the data folder {file.parent} is full; free some space, or name another folder with --data.")
+    # The files that WAL needs beside it: SQLite says no more than that it could not make them.
+    no_room = "disk I/O" in str(error) and shutil.disk_usage(file.parent).free < _ROOM_BYTES
+    if no_room or "full" in str(error):
+        return disk_full(file.parent)
     if "readonly" in str(error):
-        return StartError(f"The database {file} cannot be written; make it writable, or name another folder with --data.")
+        return StartError(f"The database {file} cannot be written; make it writable, or name another with --data.")
     return StartError(f"The database in {file.parent} cannot be opened ({error}); start with another --data.")

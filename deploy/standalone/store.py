@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from deploy.standalone import jsontext
-from deploy.standalone.database import Database, storage_error
+from deploy.standalone.database import Database, disk_full, storage_error
 from deploy.standalone.errors import StartError, exists, not_found, other_collection
 from deploy.standalone.history import Activation, History, Page
 from deploy.standalone.recovery import recover
@@ -274,5 +274,5 @@ def _lock(folder: Path) -> BinaryIO:
 def _unusable(folder: Path, error: OSError | sqlite3.Error) -> StartError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT) if isinstance(error, OSError) else "full" in str(error)
     if full:
-        return StartError(f"The disk of the data folder {folder} is full; free some space, or name another with --data.")
+        return disk_full(folder)
     return StartError(f"The data folder {folder} cannot be used ({error}); name another with --data.")
