@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
 WORKERS = 4
-WARDEN_S = 2.0  # longest that a killed server's warden is waited for
+WARDEN_S = 10.0  # longest that a killed server's warden is waited for: it has to start, on a machine that may be busy
 
 
 class Fleet:

@@ -478,14 +478,16 @@ def test_what_a_killed_server_left_is_cleared_away(
     assert invoker.submit(invocation(COUNT)).result(20).status is Status.SUCCESS
 
 
-def test_two_servers_do_not_share_a_folder(make_invoker) -> None:
+def test_two_servers_do_not_share_a_folder(make_invoker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.standalone.invoker.fleet.WARDEN_S", 0.1)
     make_invoker(stem_cells=0)
     with pytest.raises(InUse, match="another server"):
         make_invoker(stem_cells=0, cgroup=None)
 
 
 @pytest.mark.root
-def test_two_servers_do_not_share_a_control_group(make_invoker, run_dir: Path) -> None:
+def test_two_servers_do_not_share_a_control_group(make_invoker, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.standalone.invoker.fleet.WARDEN_S", 0.1)
     make_invoker(stem_cells=0)
     with pytest.raises(InUse, match="another server"):
         make_invoker(stem_cells=0, run_dir=run_dir / "other")
