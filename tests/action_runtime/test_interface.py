@@ -163,6 +163,12 @@ def test_results(container: Container, result: str, status: int, answer: object)
     assert (container.stdout, container.stderr) == (SENTINEL * 2, SENTINEL * 2)
 
 
+def test_arrays_in_and_out(container: Container) -> None:
+    container.init("def main(args):\n    return [len(args), *args]\n")
+    assert container.run([{"a": 1}, "b", None]) == (200, [3, {"a": 1}, "b", None])
+    assert container.run([]) == (200, [0])
+
+
 @pytest.mark.parametrize(
     ("code", "log"),
     [

@@ -139,6 +139,12 @@ def test_results(container: Container, code: str, status: int, answer: object) -
     assert container.stderr.count(SENTINEL) == 2
 
 
+def test_arrays_in_and_out(container: Container) -> None:
+    container.init("function main(args) { return [args.length, ...args] }")
+    assert container.run([{"a": 1}, "b", None]) == (200, [3, {"a": 1}, "b", None])
+    assert container.run([]) == (200, [0])
+
+
 def test_a_wrong_result_is_shown_in_the_log(container: Container) -> None:
     container.init("function main() { return 'text' }")
     container.run()

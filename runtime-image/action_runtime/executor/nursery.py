@@ -6,6 +6,7 @@ It only imports, never computes: a thread pool does not survive a fork.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
@@ -110,7 +111,8 @@ class _Children:
                 return
             number = self._numbers.pop(pid, None)
             if number is not None:
-                self._control.send(encode_number(number))
+                with contextlib.suppress(OSError):  # the proxy is gone: that is seen next
+                    self._control.send(encode_number(number))
 
 
 def _serve(control: socket.socket, programs: dict[Program, Run]) -> NoReturn:
@@ -125,7 +127,10 @@ def _serve(control: socket.socket, programs: dict[Program, Run]) -> NoReturn:
             children.reap()
         if control not in readable:
             continue
-        message, descriptors, _, _ = socket.recv_fds(control, ORDER_BYTES, 1)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(control, ORDER_BYTES, 1)
+        except ConnectionError:  # ended without having read all it was told
+            message = b""
         if not message:
             children.kill()
             os._exit(0)
