@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from urllib.request import urlopen
 
 import click
@@ -29,6 +29,20 @@ RESOURCES = {
 
 def home() -> Path:
     return Path(os.environ.get("OWL_HOME") or Path.home() / ".owl")
+
+
+def _port() -> int:
+    """The port of the agent that `owl up` started with this OWL_HOME, else the usual one."""
+    try:
+        url = json.loads((home() / "manager.pid").read_text())["url"]
+        return urlsplit(url).port or DEFAULT_PORT
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return DEFAULT_PORT
+
+
+_port_option = click.option(
+    "--port", type=click.IntRange(1, 65535), default=_port, help="Of the agent.  [default: that of `owl up`, else 7411]"
+)
 
 
 def _fail(message: str) -> NoReturn:
@@ -109,7 +123,7 @@ def serve(
 
 
 @main.command()
-@click.option("--port", default=DEFAULT_PORT, show_default=True)
+@_port_option
 @click.option("--json", "as_json", is_flag=True)
 def status(port: int, as_json: bool) -> None:
     """Containers of the running agent: own and current allocation, use, loans."""
@@ -140,7 +154,7 @@ def status(port: int, as_json: bool) -> None:
 
 @main.command()
 @click.argument("name", metavar="CONTAINER|ACTION")
-@click.option("--port", default=DEFAULT_PORT, show_default=True)
+@_port_option
 @click.option("--journal", type=click.Path(path_type=Path), help="Ask this journal and not the running agent.")
 def explain(name: str, port: int, journal: Path | None) -> None:
     """Why a container has what it has."""

@@ -60,7 +60,7 @@ class Home:
             yield
 
     def apihost(self) -> str | None:
-        """URL of the platform that `owl up` started here last, if it left it running."""
+        """URL of the platform that `owl up` started here last, unless `owl down` ended it; it may have died since."""
         try:
             return json.loads(self.pid_file("server").read_text())["url"]
         except (OSError, ValueError, KeyError, TypeError):

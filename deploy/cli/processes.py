@@ -59,18 +59,18 @@ class Service:
         return True
 
 
-def running(pid_file: Path) -> Service | None:
-    """The process that the file names, if it still runs; a file left behind is removed."""
+def remembered(pid_file: Path) -> Service | None:
+    """The process that the file names, whether or not it still runs."""
     try:
-        service = Service(**json.loads(pid_file.read_text()))
-        if service.alive:
-            return service
-    except FileNotFoundError:
+        return Service(**json.loads(pid_file.read_text()))
+    except (OSError, ValueError, TypeError):
         return None
-    except (ValueError, TypeError):
-        pass
-    pid_file.unlink(missing_ok=True)
-    return None
+
+
+def running(pid_file: Path) -> Service | None:
+    """The process that the file names, if it still runs."""
+    service = remembered(pid_file)
+    return service if service and service.alive else None
 
 
 def start(command: Sequence[str], url: str, pid_file: Path, log: Path, environment: Mapping[str, str]) -> Service:

@@ -16,7 +16,7 @@ from deploy.cli.deploying import deploy_all, load
 from deploy.cli.failures import Failure
 from deploy.cli.home import Home
 from deploy.cli.output import console, notices, plain, table
-from deploy.cli.processes import Service, running, start, wait_until_ready
+from deploy.cli.processes import Service, remembered, running, start, wait_until_ready
 from rm_agent.openwhisk import OpenWhisk, Properties, base_url
 from rm_agent.openwhisk.properties import STANDALONE_PORT, format_wskprops, parse_wskprops, wskprops_path
 
@@ -48,8 +48,12 @@ def up(
 ) -> None:
     """Start `owl serve` and `rm-agent serve` in the background and wait until they answer.
 
-    Their state is kept in OWL_HOME (~/.owl). What follows `--` goes to `owl serve`, for example
-    `owl up -- --invocations-per-minute 6000`.
+    Their state is kept in OWL_HOME (~/.owl). What follows `--` goes to `owl serve`, which lists its options with
+    `owl serve --help`; for example:
+
+    \b
+      owl up -- --invocations-per-minute 6000 --action-concurrency 8
+      owl up -- --containers docker
     """
     manifests = load(()) if deploying else []
     home = Home()
@@ -96,7 +100,9 @@ def status() -> None:
     for name, title in TITLES.items():
         service = running(home.pid_file(name)) if home.path.is_dir() else None
         if service is None:
-            rows.add_row(title, "not running", "-", "-", "-", "-")
+            ended = remembered(home.pid_file(name))
+            log = plain(home.log(name)) if ended else "-"
+            rows.add_row(title, "has died" if ended else "not running", ended.url if ended else "-", "-", "-", log)
             healthy = healthy and name != "server"
             continue
         answers = _answers(name, service)
@@ -114,6 +120,7 @@ def _stop(home: Home, name: str, timeout_s: float) -> bool:
     """Whether there was something to stop."""
     service = running(home.pid_file(name))
     if service is None:
+        home.pid_file(name).unlink(missing_ok=True)  # of one that died
         return False
     with notices().status(f"stopping the {TITLES[name]}"):
         clean = service.stop(timeout_s)
@@ -133,7 +140,7 @@ def _start_server(home: Home, port: int, options: tuple[str, ...]) -> Service:
     with notices().status("starting the platform"):
         service = start(command, url, home.pid_file("server"), home.log("server"), {})
         _await(home, "server", service, ow.ping)
-    notices().print(f"the platform is up at {url}")
+    notices().print(f"the platform is up at {url}, for browsers too")
     return service
 
 

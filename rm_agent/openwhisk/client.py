@@ -258,6 +258,10 @@ class OpenWhisk:
     def _json(self, method: str, url: str, *, params: Any = None, body: Any = None, auth: bool = True) -> Any:
         answer = self._send(method, url, params=params, body=body, auth=auth)
         decoded = _decode(answer)
+        if _foreign(answer, decoded):
+            raise Unreachable(
+                f"what answers at {self.url} is not an OpenWhisk (HTTP {answer.status_code}); name one with --apihost"
+            )
         if not answer.ok or 300 <= answer.status_code < 400:
             raise _error(answer, decoded)
         return decoded
@@ -319,6 +323,13 @@ def _decode(answer: requests.Response) -> Any:
         return json.loads(answer.content)
     except ValueError:
         return answer.text
+
+
+def _foreign(answer: requests.Response, body: Any) -> bool:
+    """Whether a web server of another kind answered: OpenWhisk's lists, entities and 404s are JSON of a known form."""
+    if "X-Request-ID" in answer.headers or not (answer.ok or answer.status_code in (404, 405)):
+        return False
+    return bool(body) and (isinstance(body, str) or (not answer.ok and "error" not in body))
 
 
 def _error(answer: requests.Response, body: Any) -> OpenWhiskError:

@@ -59,6 +59,13 @@ def test_no_agent_and_no_journal_are_said_in_words(tmp_path: Path) -> None:
     assert code == 1 and "there is no journal" in text
 
 
+def test_the_agent_of_owl_up_is_found_by_its_port(tmp_path: Path) -> None:
+    (tmp_path / "manager.pid").write_text(json.dumps({"pid": 1, "started": 0, "url": "http://127.0.0.1:2"}))
+    for command in (("status",), ("explain", "a")):
+        code, text = run(*command, OWL_HOME=str(tmp_path))
+        assert code == 1 and "no agent answers on port 2" in text
+
+
 def test_status_in_a_pipe_names_containers_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
     amounts = {"cpu_millis": 1000, "memory_mib": 256}
     container = {"name": "wsk0_12_prewarm_python311", "action": "/guest/owl/generate", "running": False}

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -104,6 +105,11 @@ def test_activations_and_logs(shop):
     assert re.fullmatch(r"\d{4}-\S+ +stdout: greeting log\n", shop.owl("logs", activation))
     assert shop.owl("logs", "--last", "--strip") == "greeting log\n"
     assert "404" not in shop.owl("logs", "0" * 32, expect=148)
+    assert shop.owl("logs", "shop/greet", "--strip") == "greeting log\n"
+    assert json.loads(shop.owl("activation", "/_/shop/greet", "--result")) == {"greeting": "Hello log!"}
+    assert json.loads(shop.owl("activations", "-f", "--limit", "1"))[0]["logs"]
+    assert len(shop.owl("activations", "--upto", "1h").splitlines()) == 1
+    assert "nothing ran that is called missing" in shop.owl("logs", "missing", expect=1)
 
 
 def test_following_logs(shop):
@@ -122,6 +128,16 @@ def test_following_logs(shop):
         assert follow.stdout.readline() == "greeting follower\n"
         follow.send_signal(signal.SIGINT)
         assert follow.wait(10) == 0
+
+
+def test_polling(shop):
+    first = json.loads(shop.owl("invoke", "shop/greet", "-p", "name", "before").partition("\n")[2])["activationId"]
+    OpenWhisk(shop.url, guest_key()).wait(first, 10)
+    shown = shop.owl("activations", "poll", "shop/greet", "--since", "1m", "--exit", "0")
+    assert re.search(rf"guest/shop/greet {first} success .*\n\S+ +stdout: greeting before\n", shown)
+    assert shop.owl("activations", "poll", "--exit", "0") == "waiting for activations; Ctrl-C ends\n"
+    assert "--exit is for" in shop.owl("activations", "--exit", "1", expect=2)
+    assert "one NAME at most" in shop.owl("activations", "a", "b", expect=2)
 
 
 def test_listing_actions(shop):
@@ -174,6 +190,16 @@ def test_what_was_deployed_survives_down_and_up(own_platform, tmp_path):
     assert json.loads(own_platform.owl("invoke", "shop/greet", "-r")) == {"greeting": "Hello stranger!"}
 
 
+def test_a_platform_that_died_is_remembered(own_platform):
+    own_platform.up("--no-manager")
+    service = json.loads((own_platform.home / "server.pid").read_text())
+    psutil.Process(service["pid"]).kill()
+    assert re.search(rf"platform +has died +{own_platform.url} ", own_platform.owl("status", expect=3))
+    assert f"no OpenWhisk answers at {own_platform.url}" in own_platform.owl("invoke", "hello", expect=1)
+    assert own_platform.owl("down") == "nothing is running\n"
+    assert "has died" not in own_platform.owl("status", expect=3)
+
+
 @pytest.mark.root
 @pytest.mark.slow
 def test_the_manager_comes_and_goes_with_the_platform(own_platform):
@@ -181,6 +207,9 @@ def test_the_manager_comes_and_goes_with_the_platform(own_platform):
     assert f"the resource manager is up at http://127.0.0.1:{own_platform.manager_port}" in output
     status = own_platform.owl("status")
     assert re.search(r"resource manager +up", status)
+    agent = [sys.executable, "-m", "rm_agent.cli", "status"]
+    shown = subprocess.run(agent, env=own_platform.environment, capture_output=True, text=True)
+    assert shown.returncode == 0 and f"group owl-{own_platform.port}" in shown.stdout, shown.stderr
     server = json.loads((own_platform.home / "server.pid").read_text())
     psutil.Process(server["pid"]).kill()
     again = own_platform.up()

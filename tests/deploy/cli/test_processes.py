@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from deploy.cli.failures import Failure
-from deploy.cli.processes import Service, running, start, wait_until_ready
+from deploy.cli.processes import Service, remembered, running, start, wait_until_ready
 
 READY = "print('ready', flush=True); import time; time.sleep(60)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + READY
@@ -39,7 +39,7 @@ def test_a_process_is_found_again_and_stopped(launch):
     assert running(launch.pid_file) == service and service.alive
     assert launch.log.read_text() == "blue True\nready\n"
     assert service.stop(10)
-    assert not service.alive and running(launch.pid_file) is None and not launch.pid_file.exists()
+    assert not service.alive and running(launch.pid_file) is None and remembered(launch.pid_file) == service
 
 
 def test_one_that_does_not_end_is_killed(launch):
@@ -54,7 +54,7 @@ def test_another_process_of_the_same_pid_is_left_alone(tmp_path):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         stale = Service(other.pid, started=1.0, url="http://nowhere")
         pid_file.write_text(json.dumps({"pid": stale.pid, "started": stale.started, "url": stale.url}))
-        assert running(pid_file) is None and not pid_file.exists()
+        assert running(pid_file) is None and remembered(pid_file) == stale
         assert stale.stop(0) and other.poll() is None
         other.stdin.close()
 
@@ -62,7 +62,7 @@ def test_another_process_of_the_same_pid_is_left_alone(tmp_path):
 @pytest.mark.parametrize("content", ["", "12", "{}", '{"pid": "x"}', "[1]"])
 def test_a_damaged_pid_file_is_no_process(tmp_path, content):
     (tmp_path / "x.pid").write_text(content)
-    assert running(tmp_path / "x.pid") is None
+    assert running(tmp_path / "x.pid") is None and remembered(tmp_path / "x.pid") is None
 
 
 def test_the_last_words_of_one_that_does_not_start_are_shown(launch):

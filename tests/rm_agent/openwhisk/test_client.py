@@ -90,6 +90,16 @@ def test_a_refusal_tells_why_and_how_wsk_would_exit(ow, replay, status, body, me
     assert (error.value.status, error.value.exit_code) == (status, exit_code)
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(404, "<!doctype html><title>404 Not Found</title>"), (404, {"detail": "Not Found"}), (200, "<html>welcome</html>"), (405, "no")],
+)
+def test_a_server_of_another_kind_is_told(ow, replay, status, body):
+    replay.says(status, body)
+    with pytest.raises(Unreachable, match=rf"is not an OpenWhisk \(HTTP {status}\); name one with --apihost"):
+        ow.list_actions()
+
+
 def test_each_method_asks_what_the_api_expects(ow, replay):
     prefix = "/api/v1/namespaces/_"
     rule = {"trigger": "/_/order", "action": "/_/shop/greet"}
