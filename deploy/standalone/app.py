@@ -20,7 +20,7 @@ from deploy.standalone.transactions import transaction_id_of
 
 API = "/api/v1"
 MAX_URI = 8192
-_KEYLESS = re.compile(r"/api/v1(/|/api-docs)?")
+_KEYLESS = re.compile(r"/api/v1(/|/api-docs|/docs)?")
 _WEB = re.compile(r"/api/v1/web/[^/]+/[^/]+/[^/]+.*", re.DOTALL)
 _RESOURCES = (actions, activations, namespaces, packages, rules, triggers, web)
 
