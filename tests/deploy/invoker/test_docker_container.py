@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import json
 import os
@@ -23,6 +24,7 @@ from deploy.standalone.invoker.docker_container import DockerContainer
 from deploy.standalone.invoker.docker_engine import DockerEngine, EngineError
 from deploy.standalone.invoker.flavour import Flavour
 from rm_agent.cgroup import detect
+from rm_agent.telemetry.reports import ReportSocket
 from tests.docker.engine import Engine
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -94,7 +96,7 @@ def output(descriptor: int, until: bytes) -> bytes:
 
 
 def gone(sdk: docker.DockerClient) -> bool:
-    return not [found for found in sdk.containers.list(all=True) if found.name.startswith("wsk")]
+    return not [found for found in sdk.containers.list(all=True, ignore_removed=True) if found.name.startswith("wsk")]
 
 
 def test_it_gets_what_openwhisk_gives_and_no_log_file(start: Start, sdk: docker.DockerClient, engine: DockerEngine) -> None:
@@ -195,6 +197,28 @@ def test_containers_reach_a_socket_of_this_machine(engine: DockerEngine, start: 
             f"    return {{'peer': socket.create_connection(('{engine.gateway}', {port}), 5).getpeername()[1]}}\n"
         )
         assert run(start(), code) == (200, {"peer": port})
+
+
+def test_reports_of_the_runtime_come_from_the_servers_group(
+    engine: DockerEngine, settings: InvokerSettings, in_docker: Engine, run_dir: Path, eventually: Callable[..., None]
+) -> None:
+    driver, group = detect(), f"owltest-{os.getpid()}"
+    if driver is None:
+        pytest.skip("needs writable control groups")
+    senders: list[str | None] = []
+    with contextlib.closing(ReportSocket(run_dir / "node.sock")) as reports:
+        handling = (driver.of_pid, lambda report, path, received: senders.append(path))
+        threading.Thread(target=reports.listen, args=handling, daemon=True).start()
+        settings = dataclasses.replace(settings, cgroup=group, node_socket=str(run_dir / "node.sock"))
+        container = DockerContainer("wsk0_1_guest_act", settings, engine, driver, Flavour(None, in_docker.image), 128)
+        try:
+            assert run(container, "def main(args):\n    return {}\n") == (200, {})
+            eventually(lambda: len(senders) == 4)
+        finally:
+            container.destroy()
+            leftovers.dissolve(driver, group)
+    assert set(senders) == {f"{group}/{container._id}"}
+    assert not list(driver.root.glob(f"*/{group}"))
 
 
 def test_a_previous_servers_containers_are_removed_and_only_those(
