@@ -21,7 +21,6 @@ _SUMMARY = (
     "start",
     "version",
 )
-_OUT_OF_TIME = "The action exceeded its time limits"
 _KILLED = "The server was stopped before the action finished (it was killed or the machine went down)."
 
 Record = dict[str, Any]
@@ -132,17 +131,12 @@ def of_action(
     invocation: Invocation, limits: dict[str, int], outcome: Outcome, *, cause: str | None, binding: str | None
 ) -> Record:
     """The record of one run of an action, with the annotations OpenWhisk gives it."""
-    out_of_time = (
-        outcome.status is Status.DEVELOPER_ERROR
-        and isinstance(outcome.result, dict)
-        and str(outcome.result.get("error", "")).startswith(_OUT_OF_TIME)
-    )
     action = invocation.action
     annotations: dict[str, Any] = {
         "path": action.fqn[1:],
         "waitTime": outcome.wait_ms,
         "kind": action.kind,
-        "timeout": out_of_time,
+        "timeout": outcome.timed_out,
         "limits": limits,
     }
     if outcome.init_ms is not None:

@@ -13,12 +13,15 @@ from functools import partial
 
 from deploy.standalone.invoker import leftovers
 from deploy.standalone.invoker.call import Call
-from deploy.standalone.invoker.container import StartFailed
+from deploy.standalone.invoker.collector import Collector, Demultiplexer, SoleCollector
+from deploy.standalone.invoker.container import Container, ImageUnavailable, StartFailed
 from deploy.standalone.invoker.conversation import Conversation
+from deploy.standalone.invoker.docker import Docker
+from deploy.standalone.invoker.flavour import Flavour
 from deploy.standalone.invoker.loop import Loop
 from deploy.standalone.invoker.pool import State
 from deploy.standalone.invoker.process import ProcessContainer, check_run_dir
-from deploy.standalone.invoker.responses import internal_error
+from deploy.standalone.invoker.responses import developer_error, internal_error
 from deploy.standalone.invoker.settings import InvokerSettings
 from deploy.standalone.invoker.slot import Slot
 from deploy.standalone.warden import Warden
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
 WORKERS = 4
+DOCKER_WORKERS = 8  # they wait for the engine, and minutes for an image
 WARDEN_S = 10.0  # longest that a killed server's warden is waited for: it has to start, on a machine that may be busy
 
 
@@ -53,6 +57,8 @@ class Fleet:
         self._warden = Warden(settings.run_dir, settings.cgroup if self._driver else None, settings.temporary)
         self._loop = Loop("invoker-loop")
         self._workers = ThreadPoolExecutor(WORKERS, "invoker-worker")
+        self._docker_workers = ThreadPoolExecutor(DOCKER_WORKERS, "invoker-docker")
+        self.docker = Docker(settings, self._driver)
 
     def _take_possession(self) -> int:
         """Lock the folder and the group, and clear both of a previous server's containers: their number."""
@@ -62,6 +68,7 @@ class Fleet:
         if driver is not None:
             group = driver.create(settings.cgroup)
             self._locks.callback(os.close, leftovers.lock(group.folders[0], WARDEN_S))
+            group = driver.create(settings.cgroup)  # again: who had it may have removed a part of it
             # All containers together compete with the rest of the machine: they must not weigh as one task.
             group.set_cpu_weight(1024 * len(os.sched_getaffinity(0)))
         return leftovers.clear(settings.run_dir, driver, settings.cgroup)
@@ -84,9 +91,21 @@ class Fleet:
         """Do something short on the loop's thread, under no lock."""
         self._loop.at(0.0, work)
 
+    def later(self, seconds: float, work: Callable[[], None]) -> None:
+        """As :meth:`soon`, but after a while."""
+        self._loop.at(time.monotonic() + seconds, work)
+
+    def hurry(self, slot: Slot) -> None:
+        """Somebody waits for the slot's container, which is still starting. Under the lock."""
+        if slot.container.slow:
+            self.in_background(self._hurry, slot)
+        else:
+            slot.container.hurry()
+
     def in_background(self, work: Callable[..., None], slot: Slot, *more: Call) -> None:
         """Do something slow for the slot; an unexpected error of it fails the slot."""
-        self._workers.submit(self._guarded, work, slot, *more)
+        workers = self._workers if slot.flavour.image is None else self._docker_workers
+        workers.submit(self._guarded, work, slot, *more)
 
     def remove(self, slot: Slot) -> None:
         """Kill the slot's container in the background. Under the lock, after the slot left the pool."""
@@ -98,6 +117,8 @@ class Fleet:
         """Wait until the removed containers are gone, end the threads, give back folder and group."""
         self._loop.close()
         self._workers.shutdown(wait=True)
+        self._docker_workers.shutdown(wait=True)
+        self.docker.close()
         if self._driver is not None:
             try:
                 self._driver.create(self._settings.cgroup).remove()
@@ -112,21 +133,35 @@ class Fleet:
         if slot.state is State.GONE:
             return
         try:
-            container = ProcessContainer(slot.name, self._settings, self._driver, slot.memory_mib)
+            container = self._container(slot.name, slot.flavour, slot.memory_mib)
+        except ImageUnavailable as error:
+            slot.owner.failed(slot, developer_error(str(error)))
+            return
         except StartFailed as error:
-            log.error("%s", error)
             slot.owner.failed(slot, internal_error(str(error)))
             return
         with self._lock:
             self.started += 1
             if slot.state is not State.GONE:
                 slot.container = container
-                slot.conversation = Conversation(container, self._loop, slot)
+                slot.conversation = Conversation(container, self._loop, slot, self._collector())
                 self.arm(slot, time.monotonic() + START_TIMEOUT_S)
-                if slot.call is not None:
-                    container.hurry()
+                if slot.calls:
+                    self.hurry(slot)
                 return
         container.destroy()
+
+    def _container(self, name: str, flavour: Flavour, memory_mib: int) -> Container:
+        """Raises :class:`StartFailed`."""
+        if flavour.image is None:
+            return ProcessContainer(name, self._settings, self._driver, flavour, memory_mib)
+        return self.docker.make(name, flavour, memory_mib)
+
+    def _collector(self) -> Collector:
+        return Demultiplexer() if self._settings.concurrency > 1 else SoleCollector()
+
+    def _hurry(self, slot: Slot) -> None:
+        slot.container.hurry()
 
     def _remove(self, slot: Slot) -> None:
         slot.conversation.close()

@@ -5,15 +5,25 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 
+from deploy.standalone.invoker import flavour as flavours
 from deploy.standalone.invoker.call import Call
 from deploy.standalone.invoker.dispatcher import Dispatcher
 from deploy.standalone.invoker.fleet import Fleet
 from deploy.standalone.invoker.pool import State
 from deploy.standalone.invoker.responses import Verdict, developer_error, internal_error
 from deploy.standalone.invoker.settings import InvokerSettings
-from deploy.standalone.model import Invocation, Outcome
+from deploy.standalone.model import Invocation, InvokerEvents, Outcome
 
-_COUNTERS = ("warmStarts", "prewarmedStarts", "coldStarts", "containersDied", "evictions", "timeouts")
+_COUNTERS = (
+    "warmStarts",
+    "prewarmedStarts",
+    "coldStarts",
+    "recreatedStarts",
+    "recreatedPrewarmStarts",
+    "containersDied",
+    "evictions",
+    "timeouts",
+)
 
 
 class InvokerClosed(Exception):
@@ -21,23 +31,24 @@ class InvokerClosed(Exception):
 
 
 class ProcessInvoker:
-    """Runs Python actions in containers that are processes of this machine.
+    """Runs actions in containers that are processes of this machine, or made by its Docker Engine.
 
     A call goes from the caller's thread straight to a warm container; answers come back through one loop
     thread. What takes milliseconds (starting, claiming, destroying) is done by a few worker threads.
+    ``events`` hears of starts and durations.
 
     Raises ``ValueError`` for settings that cannot work, :class:`~deploy.standalone.invoker.InUse` when another
     server has its containers in the same folder or group, and :class:`~rm_agent.cgroup.CgroupError` when
     containers of a previous server cannot be killed.
     """
 
-    def __init__(self, settings: InvokerSettings) -> None:
+    def __init__(self, settings: InvokerSettings, events: InvokerEvents | None = None) -> None:
         self.settings = settings
         self._lock = threading.RLock()
         self._fleet = Fleet(settings, self._lock)
         self._closed = False
         with self._lock:
-            self._dispatcher = Dispatcher(settings, self._fleet, self._lock)
+            self._dispatcher = Dispatcher(settings, self._fleet, self._lock, events)
 
     @property
     def notice(self) -> str | None:
@@ -71,7 +82,7 @@ class ProcessInvoker:
         with self._lock:
             pool, queue = self._dispatcher.pool, self._dispatcher.queue
             slots = list(pool.slots)
-            active = [slot.memory_mib for slot in slots if slot.call is not None]
+            active = [slot.memory_mib for slot in slots if slot.calls]
             idle = [slot.memory_mib for slot in slots if slot.state in (State.IDLE, State.PAUSED)]
             stems = [slot.memory_mib for slot in slots if slot.key is None]
             waiting = [call.action.limits.memory_mib for call in queue]
@@ -108,10 +119,12 @@ class ProcessInvoker:
     def _refusal(self, call: Call) -> Verdict | None:
         """The answer for what can never run here."""
         action = call.action
-        if action.image is not None:
-            return developer_error(f"Failed to pull container image '{action.image}'.")
-        if not action.kind.startswith("python"):
-            return internal_error(f"This server has no runtime for the kind '{action.kind}'.")
+        try:
+            flavour = flavours.of_action(action, self.settings)
+        except flavours.UnknownKind as error:
+            return internal_error(str(error))
+        if flavour.image is not None and self._fleet.docker.engine() is None:
+            return developer_error(f"Failed to pull container image '{flavour.image}'.")
         if action.limits.memory_mib > self.settings.user_memory_mib:
             return internal_error(
                 f"The action needs {action.limits.memory_mib} MiB, more than the {self.settings.user_memory_mib} MiB this server has."

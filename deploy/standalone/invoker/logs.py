@@ -1,4 +1,4 @@
-"""Turns the two output streams of a container into the log lines of one activation."""
+"""The log lines of one activation, out of the two output streams of its container."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ SENTINEL = b"XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
 STDOUT, STDERR = 0, 1
 _NAMES = ("stdout", "stderr")
 
+LEFT_OUT = "Output was left out that does not tell which of the activations running at that time it belongs to."
 LOST = "There was an issue while collecting your logs. Data might be missing."
 NOT_AS_EXPECTED = "The action did not initialize or run as expected. Log data might be missing."
 
@@ -27,20 +28,31 @@ class ActivationLog:
     """Lines of one activation until the sentinel was seen on both streams.
 
     At most ``limit`` bytes are kept, time and stream of each line included, then a notice stands for the rest; a limit
-    of 0 collects nothing. What a stream brings after its sentinel is dropped.
+    of 0 collects nothing and waits for nothing. What a stream brings after its sentinel is dropped.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
         self._open: list[bytes] = [b"", b""]  # an unfinished line per stream
-        self._ended = [False, False]
+        self._ended = [limit == 0, limit == 0]
         self._truncated = limit == 0
+        self._left_out = False
         self.lines: list[str] = []
 
     @property
     def complete(self) -> bool:
         return self._ended[0] and self._ended[1]
+
+    def ended(self, stream: int) -> bool:
+        return self._ended[stream]
+
+    def left_out(self) -> None:
+        """Output was dropped that may have been this activation's: the log says so, once."""
+        if not self._left_out and not self.complete:
+            self._left_out = True
+            now = time.time_ns()
+            self._add(now, head(now, STDERR), LEFT_OUT.encode())
 
     def feed(self, stream: int, data: bytes) -> None:
         if self._ended[stream]:
@@ -77,6 +89,7 @@ class ActivationLog:
                 self.lines.append(head(now, STDERR) + LOST)
             if failed:
                 self.lines.append(head(now, STDERR) + NOT_AS_EXPECTED)
+        self._ended = [True, True]
         return self.lines
 
     def _add(self, now: int, prefix: str, text: bytes) -> None:

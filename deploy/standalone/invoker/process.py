@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from deploy.standalone.invoker.container import StartFailed
+from deploy.standalone.invoker.flavour import Flavour
 from deploy.standalone.invoker.settings import InvokerSettings
 from rm_agent.cgroup import Cgroup, CgroupDriver, CgroupError
 
@@ -50,19 +51,23 @@ class ProcessContainer:
 
     slow = False
 
-    def __init__(self, name: str, settings: InvokerSettings, driver: CgroupDriver | None, memory_mib: int) -> None:
+    def __init__(
+        self, name: str, settings: InvokerSettings, driver: CgroupDriver | None, flavour: Flavour, memory_mib: int
+    ) -> None:
+        assert flavour.kind is not None
         self.name = name
         self._folder = settings.run_dir / name
         self._cgroup: Cgroup | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._descriptors: list[int] = []
         try:
-            self._start(settings, driver, memory_mib)
+            self._start(settings, driver, flavour.kind, memory_mib)
         except (OSError, CgroupError) as error:
             self.destroy()
-            raise StartFailed(f"The container {name} could not be started: {error}") from None
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise StartFailed(f"The action's container could not be started: {reason or error}") from None
 
-    def _start(self, settings: InvokerSettings, driver: CgroupDriver | None, memory_mib: int) -> None:
+    def _start(self, settings: InvokerSettings, driver: CgroupDriver | None, kind: str, memory_mib: int) -> None:
         work, temporary = self._folder / "work", self._folder / "tmp"
         for folder in (work, temporary):
             folder.mkdir(parents=True, mode=0o700)
@@ -77,7 +82,7 @@ class ProcessContainer:
             stdout, stdout_end = self._pipe(ends)
             stderr, stderr_end = self._pipe(ends)
             self.streams = (stdout, stderr)
-            runtime = [sys.executable, "-m", "action_runtime", "--listen", f"unix:{self._folder / SOCKET}",
+            runtime = [sys.executable, "-m", "action_runtime", "--kind", kind, "--listen", f"unix:{self._folder / SOCKET}",
                        "--ready-fd", str(ready), "--work", str(work)]  # fmt: skip
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", _LAUNCH, "owl", str(len(joins)), *joins, *runtime],
@@ -107,16 +112,16 @@ class ProcessContainer:
             "HOME": str(work),
             "TMPDIR": str(temporary),
             "LANG": "C.UTF-8",
-            "__OW_API_HOST": settings.api_host,
             "OWL_CONTAINER": self.name,
             # HOME is the container's own, so the server's default must be spelt out.
             "OWL_CACHE": os.environ.get("OWL_CACHE") or str(Path.home() / ".cache" / "owl"),
         }
-        if "OWL_DATA" in os.environ:
-            environment["OWL_DATA"] = os.environ["OWL_DATA"]
+        for name in ("OWL_DATA", "OWL_NODE"):
+            if name in os.environ:
+                environment[name] = os.environ[name]
         if settings.node_socket:
             environment["OWL_NODE_SOCKET"] = settings.node_socket
-        return environment | settings.container_env
+        return environment | settings.environment
 
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

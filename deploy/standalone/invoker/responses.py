@@ -21,6 +21,7 @@ class Verdict:
     status: Status
     result: Any
     size: int | None = None  # bytes of the answer, when there was one
+    timed_out: bool = False
 
     @property
     def destroys(self) -> bool:
@@ -32,13 +33,14 @@ def developer_error(message: Any, size: int | None = None) -> Verdict:
     return Verdict(Status.DEVELOPER_ERROR, {"error": message}, size)
 
 
-def internal_error(message: str) -> Verdict:
+def internal_error(message: Any) -> Verdict:
     return Verdict(Status.INTERNAL_ERROR, {"error": message})
 
 
 def timed_out(timeout_ms: int, initialising: bool) -> Verdict:
     where = " during initialization" if initialising else ""
-    return developer_error(f"The action exceeded its time limits of {timeout_ms} milliseconds{where}.")
+    error = f"The action exceeded its time limits of {timeout_ms} milliseconds{where}."
+    return Verdict(Status.DEVELOPER_ERROR, {"error": error}, timed_out=True)
 
 
 def died(initialising: bool, out_of_memory: bool) -> Verdict:

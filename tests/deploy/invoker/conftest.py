@@ -65,7 +65,7 @@ def eventually() -> Callable[..., None]:
 
 def _invocation(code: str = ECHO, payload: Any = None, *, name: str = "act", revision: str = "1", **more: Any) -> Invocation:
     """``more``: memory, timeout, logs (limits), or fields of Runnable and Invocation."""
-    limits = Limits(more.pop("timeout", 20_000), more.pop("memory", 256), more.pop("logs", 10))
+    limits = Limits(more.pop("timeout", 20_000), more.pop("memory", 256), more.pop("logs", 10), more.pop("concurrency", 1))
     api_key, user = more.pop("api_key", None), more.pop("user", "guest")
     action = Runnable("guest", name, "0.0.1", revision, more.pop("kind", "python:3.11"), code, False, "main", limits, **more)
     return Invocation(

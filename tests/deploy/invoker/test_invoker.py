@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -65,6 +66,15 @@ def test_the_first_call_initialises_the_second_is_warm(make_invoker, invocation)
     assert 0 <= second.wait_ms < 1000
     stats = invoker.stats()
     assert (stats["warmStarts"], stats["containerPool_idlesCount"]) == (1, 1)
+
+
+def test_the_users_of_a_shared_action_do_not_meet_in_a_container(make_invoker, invocation) -> None:
+    invoker = make_invoker()
+    code = "import os\nuser = os.environ['__OW_NAMESPACE']\n\ndef main(args):\n    return {'user': user, 'key': os.environ.get('KEY')}\n"
+    for user, key in (("alice", "a"), ("bob", "b"), ("alice", "a"), ("alice", "other binding")):
+        call = invocation(code, user=user, init_env={"KEY": key})
+        assert invoker.submit(call).result(20).result == {"user": user, "key": key}
+    assert invoker.stats()["warmStarts"] == 1
 
 
 def test_another_revision_gets_another_container(make_invoker, invocation) -> None:
@@ -176,7 +186,7 @@ def test_time_is_up_while_running(make_invoker, invocation, eventually) -> None:
     outcome = invoker.submit(invocation(SLEEP, timeout=200)).result(20)
     assert outcome.status is Status.DEVELOPER_ERROR
     assert outcome.result == {"error": "The action exceeded its time limits of 200 milliseconds."}
-    assert outcome.size is None
+    assert outcome.timed_out and outcome.size is None
     assert 200 <= outcome.end_ms - outcome.start_ms - outcome.init_ms < 1000
     eventually(lambda: invoker.stats()["containersRemoved"] == 1)
 
@@ -264,11 +274,11 @@ def test_a_call_waits_until_the_container_that_runs_it_has_it(
         call.result(20)
     send, attempts = Conversation.send, itertools.count()
 
-    def the_first_is_dead(conversation: Conversation, path: str, body: bytes) -> None:
+    def the_first_is_dead(conversation: Conversation, *request: Any) -> None:
         if next(attempts) == 0:
             time.sleep(0.2)
             raise BrokenPipeError
-        send(conversation, path, body)
+        send(conversation, *request)
 
     monkeypatch.setattr(Conversation, "send", the_first_is_dead)
     outcome = invoker.submit(invocation(GATE, {"gate": str(gate)})).result(20)

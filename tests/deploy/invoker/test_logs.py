@@ -80,12 +80,19 @@ def test_an_endless_line_does_not_hide_the_sentinel() -> None:
     assert len(log.finish()) == 1
 
 
-def test_a_limit_of_zero_collects_nothing_but_still_ends() -> None:
+def test_a_limit_of_zero_collects_nothing_and_waits_for_nothing() -> None:
     log = ActivationLog(0)
-    log.feed(STDOUT, b"hello\n" + END)
-    log.feed(STDERR, b"hello\n" + END)
     assert log.complete
+    log.feed(STDOUT, b"hello\n")
     assert log.finish(failed=True) == []
+
+
+def test_what_comes_after_the_end_does_not_change_the_lines() -> None:
+    log = ActivationLog(1 << 20)
+    log.feed(STDOUT, b"in time\n")
+    lines = log.finish(lost=True)
+    log.feed(STDOUT, b"too late\n")
+    assert texts(lines) == [("stdout", "in time"), ("stderr", LOST)]
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\r")), max_size=8), st.data())
