@@ -33,18 +33,38 @@ def lock(folder: Path, wait_s: float = 0.0) -> int:
     ``wait_s`` is how long to wait for who has it: a killed server's warden is done with it in a moment. Returns the
     descriptor whose closing, at the latest by the end of the process, gives it back. Raises :class:`InUse`.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     until = time.monotonic() + wait_s
+    while True:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _wait_for(descriptor, folder, until)
+            if _is(descriptor, folder):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        folder.mkdir(mode=0o700)  # the warden that had it has removed it
+
+
+def _wait_for(descriptor: int, folder: Path, until: float) -> None:
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
+            return
         except BlockingIOError:
-            if time.monotonic() < until:
-                time.sleep(0.02)
-                continue
-            os.close(descriptor)
-            raise InUse(f"another server keeps its containers in {folder}: stop it or choose another one") from None
+            if time.monotonic() >= until:
+                raise InUse(
+                    f"another server keeps its containers in {folder}: stop it or choose another one"
+                ) from None
+            time.sleep(0.02)
+
+
+def _is(descriptor: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
 
 
 def clear(run_dir: Path, driver: CgroupDriver | None, parent: str | None) -> int:
