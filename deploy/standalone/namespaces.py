@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
+from deploy.standalone.errors import Rejection
 from deploy.standalone.rest import answer, own_namespace, platform, user
 
 blueprint = Blueprint("namespaces", __name__)
@@ -37,3 +38,8 @@ def limits(namespace: str) -> Response:
             "minActionTimeout": settings.min_action_timeout_ms,
         }
     )
+
+
+@blueprint.get("/namespaces/<namespace>/limits/<name>")
+def limit(namespace: str, name: str) -> Response:
+    raise Rejection(400, f"One limit alone ('{name}') cannot be read; all are at /namespaces/{namespace}/limits.")
