@@ -31,7 +31,9 @@ ROOT = Path(__file__).parents[3]
 KILLED = "The server was stopped before the action finished (it was killed or the machine went down)."
 DAY_MS = 86_400_000
 LIMITS = {"timeout": 60_000, "memory": 256, "logs": 10, "concurrency": 1}
-FREE = ("--invocations-per-minute", "1000000", "--fires-per-minute", "1000000", "--concurrent-invocations", "300")
+FREE = ("--invocations-per-minute", "1000000", "--fires-per-minute", "1000000", "--concurrent-invocations", "5000")
+
+_NO_FLOOD_S = 0.03  # between calls that do not wait for what they start
 
 
 class Running:
@@ -453,6 +455,7 @@ class Load:
 
     def _later(self, guest: Any, _: str) -> None:
         self._keep(guest.ns("POST", "actions/echo", {}), 202)
+        self._ended.wait(_NO_FLOOD_S)
 
     def _sequence(self, guest: Any, _: str) -> None:
         reply = guest.invoke("twice")
@@ -461,10 +464,11 @@ class Load:
 
     def _slow(self, guest: Any, _: str) -> None:
         self._keep(guest.invoke("nap", query="&timeout=20"), 202)
+        self._ended.wait(_NO_FLOOD_S)
 
     def _fire(self, guest: Any, _: str) -> None:
-        reply = guest.ns("POST", "triggers/t", {})
-        self._keep(reply, 202)
+        self._keep(guest.ns("POST", "triggers/t", {}), 202)
+        self._ended.wait(_NO_FLOOD_S)
 
     def _put(self, guest: Any, name: str) -> None:
         number = self.tried[name] = self.tried.get(name, 0) + 1
@@ -481,7 +485,7 @@ def pairs(number: int) -> list[dict[str, int | str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_killed_at_any_moment_it_has_one_record_of_each_id_and_all_entities(
     tmp_path: Path, client: Any, run: Any, seed: int
 ) -> None:
@@ -498,7 +502,7 @@ def test_killed_at_any_moment_it_has_one_record_of_each_id_and_all_entities(
     load = Load(client)
     for _ in range(3):
         load.begin(server.url)
-        time.sleep(moments.uniform(0.5, 2.0))
+        time.sleep(moments.uniform(0.3, 1.5))
         server.kill()
         load.end()
         server = run(data)
