@@ -113,12 +113,12 @@ class Server:
         )
         try:
             try:
-                invoker = ProcessInvoker(settings)
+                invoker = ProcessInvoker(settings, metrics)
             except ValueError:
                 # The names of Unix sockets are short: below a long data folder there is no room for them.
                 short = _short_folder(folder)
                 undo.callback(shutil.rmtree, short, ignore_errors=True)
-                invoker = ProcessInvoker(dataclasses.replace(settings, run_dir=short))
+                invoker = ProcessInvoker(dataclasses.replace(settings, run_dir=short), metrics)
         except (ValueError, CgroupError, OSError) as error:
             raise StartError(f"The containers cannot be prepared: {error}") from None
         undo.callback(invoker.close, 0.0)
