@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 PYTHON = "python:3.11"
 NODEJS = ("nodejs:20", "nodejs:18")
@@ -27,6 +26,8 @@ def node_for(kind: str) -> str | None:
         raise UnknownKind(f"the kind {kind!r} is not known: choose one of {', '.join(KINDS)}")
     if kind not in NODEJS:
         return None
+    import shutil  # costs milliseconds and memory that only this kind needs
+
     named = os.environ.get("OWL_NODE")
     found = shutil.which(named or "node")
     if found is None:

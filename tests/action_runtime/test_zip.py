@@ -80,6 +80,11 @@ def test_entries_outside_the_folder(container: Container, name: str) -> None:
     assert not list(container.work.rglob("*.py"))
 
 
+def test_a_name_that_no_file_can_have(container: Container) -> None:
+    expected = "The action cannot be written to the container's disk: File name too long.\n"
+    assert refusal(container, zip_of({**FILES, "x" * 300: ""})) == expected
+
+
 def special(name: str, mode: int, target: str = "/etc/passwd") -> bytes:
     entry = zipfile.ZipInfo(name)
     entry.external_attr = mode << 16

@@ -18,8 +18,7 @@ _NO_ACTIVATE = "Invalid virtualenv. Zip file does not include 'activate_this.py'
 
 
 NO_BINARY = "The action failed to generate or locate a binary. See logs for details."
-# Errors of the disk itself, which another node may not have.
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+_BAD_NAMES = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}  # in a zip, its author's doing
 
 
 class ActionError(Exception):
@@ -62,7 +61,7 @@ def place(code: Code) -> None:
 
 def not_written(error: OSError) -> ActionError:
     """What it means that the action cannot be written."""
-    kind = DiskError if error.errno in _DISK_ERRORS else ActionError
+    kind = ActionError if error.errno in _BAD_NAMES else DiskError
     return kind(f"The action cannot be written to the container's disk: {error.strerror}.")
 
 

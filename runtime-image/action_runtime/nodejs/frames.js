@@ -33,7 +33,7 @@ class FrameReader {
       this.chunks = [bytes]
       this.need = end
       if (this.have < end) return
-      this.chunks = [bytes.subarray(end)]
+      this.chunks = end < bytes.length ? [bytes.subarray(end)] : [] // an empty part would keep all of it in memory
       this.have -= end
       this.need = HEAD_BYTES
       this.onFrame(bytes.readUInt8(0), bytes.readUInt32BE(1), bytes.subarray(HEAD_BYTES, end))
