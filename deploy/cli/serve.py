@@ -76,7 +76,7 @@ class _ImageType(click.ParamType):
 @click.option(
     "--max-action-logs",
     "max_action_logs_mib",
-    type=click.IntRange(min=0),
+    type=click.IntRange(min=10),
     default=10,
     show_default=True,
     help="MiB of logs that an action may keep of one activation.",
@@ -162,7 +162,10 @@ def serve(
     # Imported here: the rest of the command line does not need to wait for it.
     from deploy.standalone.server import Server
 
-    server = Server(settings)
+    try:
+        server = Server(settings)
+    except StartError as error:
+        raise click.UsageError(str(error)) from None
 
     def end(*_: object) -> None:
         if ended.is_set():

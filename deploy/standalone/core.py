@@ -30,14 +30,14 @@ class Platform:
         self.users = Users(settings.users)
         self.invocation_rate = RateLimit(settings.invocations_per_minute)
         self.fire_rate = RateLimit(settings.fires_per_minute)
-        self.invocations = Invocations(settings, store, invoker)
+        self.invocations = Invocations(settings, store, invoker, metrics.users.record)
         self.metrics = metrics
         self.waiting = waiting
         self.draining = threading.Event()
         metrics.read(
             stats=invoker.stats,
             in_flight=lambda: self.invocations.in_flight,
-            cache_hits=lambda: getattr(store, "cache_hits", 0),
+            cache_hits=lambda: store.cache_hits,
         )
 
     def start(self, caller: Caller, target: Resolved, payload: dict[str, Any]) -> Started:
@@ -57,7 +57,6 @@ class Platform:
         if record is None:
             event(_log, logging.ERROR, "ended without a record", tid=tid, activation=activation_id)
             return
-        self.metrics.users.record(record)
         if _log.isEnabledFor(logging.INFO):
             status, duration = record["response"]["status"], record["duration"]
             event(_log, logging.INFO, "ended", tid=tid, activation=activation_id, status=status, duration_ms=duration)

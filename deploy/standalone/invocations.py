@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -70,8 +71,12 @@ class _Steps:
 class Invocations:
     """Starts what users invoke. ``invoker`` runs single actions; what is made of several runs in threads of its own."""
 
-    def __init__(self, settings: Settings, store: Store, invoker: Invoker) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, invoker: Invoker, kept: Callable[[Record], None] = lambda _: None
+    ) -> None:
+        """``kept`` hears of each record that was kept, on any thread."""
         self._settings = settings
+        self._kept = kept
         self._store = store
         self._invoker = invoker
         self._concurrency = ConcurrencyLimit(settings.concurrent_invocations)
@@ -336,9 +341,11 @@ class Invocations:
         for given in (record, failed):
             try:
                 self._store.add(replace(accepted, doc=given))
-                return given
             except Exception:
                 log.exception("activation %s: its record could not be kept", accepted.id)
+            else:
+                self._kept(given)
+                return given
         raise ApiError(500, _NO_RECORD)
 
 

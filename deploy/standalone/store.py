@@ -65,6 +65,7 @@ class Store:
     def __init__(self, folder: Path, activation_days: float = 0) -> None:
         self._cache: dict[tuple[str, str], Entity] = {}
         self._cache_lock = threading.Lock()
+        self.cache_hits = 0  # for the metrics: threads may lose one now and then
         self._generation = 0
         self._changing: set[tuple[str, str]] = set()
         with contextlib.ExitStack() as undo:
@@ -91,6 +92,7 @@ class Store:
         """The entity of that name, whatever it is."""
         cached = self._cache.get((namespace, path))
         if cached is not None:
+            self.cache_hits += 1
             return cached
         generation = self._generation
         with self._database.reading() as reader:
