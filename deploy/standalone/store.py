@@ -63,6 +63,7 @@ class Store:
     """
 
     def __init__(self, folder: Path, activation_days: float = 0) -> None:
+        self.cache_hits = 0
         self._cache: dict[tuple[str, str], Entity] = {}
         self._cache_lock = threading.Lock()
         self.cache_hits = 0  # for the metrics: threads may lose one now and then

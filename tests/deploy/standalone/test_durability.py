@@ -21,7 +21,7 @@ import pytest
 import requests
 
 from deploy.standalone import schema
-from deploy.standalone.errors import StartError
+from deploy.standalone.errors import ApiError, StartError
 from deploy.standalone.history import Activation, Page
 from deploy.standalone.server import Server
 from deploy.standalone.settings import Settings
@@ -229,6 +229,22 @@ def test_a_torn_journal_does_not_keep_the_server_from_starting(tmp_path: Path) -
         assert [found.id for found in store.activations("guest", Page())] == [key(1)]
 
 
+def test_what_a_drain_abandons_is_recorded(tmp_path: Path, serving: Any, client: Any) -> None:
+    with serving(data=tmp_path, drain_s=0.1) as server:
+        guest = client(server.url)
+        guest.put_action("nap", "import time\n\ndef main(args):\n    time.sleep(20)\n")
+        sequence = {"exec": {"kind": "sequence", "components": ["/_/nap", "/_/nap"]}}
+        assert guest.ns("PUT", "actions/naps", sequence).status_code == 200
+        given = {name: guest.ns("POST", f"actions/{name}", {}).json()["activationId"] for name in ("nap", "naps")}
+    kept = rows(tmp_path)
+    assert list((tmp_path / "journal").iterdir()) == []
+    for name in given.values():
+        assert kept[name]["response"]["result"] == {"error": "The server stopped before the action finished."}
+    (part,) = kept[given["naps"]]["logs"]
+    assert kept[part]["cause"] == given["naps"]
+    assert len(kept) == 3
+
+
 # upgrades and what is not ours
 
 FIRST_VERSION = schema.MIGRATIONS[0]
@@ -406,6 +422,43 @@ def test_a_full_disk_refuses_what_is_new_and_loses_nothing(disk: Path, tmp_path:
     assert kept.keys() >= set(answered)
     assert all(kept[name]["response"]["success"] for name in answered)
     assert guest.invoke("echo").status_code == 200
+
+
+def test_a_sequence_that_the_disk_stops_has_a_record_that_says_so(
+    tmp_path: Path, serving: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(data=tmp_path) as server:
+        guest, accept = client(server.url), server.platform.store.accept
+        guest.put_action("echo")
+        sequence = {"exec": {"kind": "sequence", "components": ["/_/echo", "/_/echo"]}}
+        assert guest.ns("PUT", "actions/twice", sequence).status_code == 200
+        left = iter(range(2))
+
+        def full_after_two(activation: Activation) -> None:
+            if next(left, None) is None:
+                raise ApiError(507, "The server's disk is full: nothing was started.")
+            accept(activation)
+
+        monkeypatch.setattr(server.platform.store, "accept", full_after_two)
+        reply = guest.invoke("twice")
+        assert reply.status_code == 500
+        assert reply.json()["response"]["result"] == {"error": "The server's disk is full: nothing was started."}
+        assert len(reply.json()["logs"]) == 1
+        assert guest.ns("GET", f"activations/{reply.json()['activationId']}").json()["response"] == reply.json()["response"]
+        assert guest.invoke("echo").status_code == 507
+
+
+def test_nothing_starts_when_the_disk_has_taken_no_records_for_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.standalone.history._MAX_PENDING", 2)
+    with opened(tmp_path) as store:
+        for number in range(2):
+            store.accept(accepted(number))
+            store.add(finished(number))
+        with pytest.raises(ApiError, match="not taken activation records for too long: nothing was started"):
+            store.accept(accepted(2))
+    assert rows(tmp_path).keys() == {key(0), key(1)}
 
 
 # a server killed at any moment
