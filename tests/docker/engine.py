@@ -20,7 +20,6 @@ from tests.docker.base_image import base_image
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 RUNTIME = "owlbb/py:1"  # the recordings call it so
-_BRIDGE = Path("/sys/class/net/docker0")
 _NOWHERE = "http://127.0.0.1:9"  # as a proxy: no image comes from outside, and the attempt fails at once
 
 
@@ -86,12 +85,14 @@ def _images(host: str, repository: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_engine() -> Iterator[str]:
-    """An engine that touches neither packet filters nor routing, all its files in a temporary folder."""
+    """An engine that touches neither packet filters nor routing, with a bridge and a folder of its own: several may run."""
     folder = Path(tempfile.mkdtemp(prefix="owl-dockerd-"))
-    host, group = f"unix://{folder}/docker.sock", f"owl-dockerd-{os.getpid()}"
-    had_bridge = _BRIDGE.exists()
+    host, group, bridge = f"unix://{folder}/docker.sock", f"owl-dockerd-{os.getpid()}", f"owl{os.getpid()}"
+    _ip("link", "add", bridge, "type", "bridge")
+    _ip("address", "add", f"10.213.{os.getpid() % 256}.1/24", "dev", bridge)
+    _ip("link", "set", bridge, "up")
     command = ["dockerd", "--host", host, "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
-               "--pidfile", str(folder / "pid"), "--cgroup-parent", f"/{group}",
+               "--pidfile", str(folder / "pid"), "--cgroup-parent", f"/{group}", "--bridge", bridge,
                "--iptables=false", "--ip-forward=false", "--ip-masq=false"]  # fmt: skip
     environment = os.environ | {"HTTP_PROXY": _NOWHERE, "HTTPS_PROXY": _NOWHERE}
     with (folder / "log").open("wb") as log:
@@ -106,8 +107,7 @@ def _own_engine() -> Iterator[str]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        if not had_bridge:
-            subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True)
+        _ip("link", "delete", bridge)
         for hierarchy in Path("/sys/fs/cgroup").iterdir():
             with contextlib.suppress(OSError):
                 (hierarchy / group).rmdir()
@@ -115,6 +115,10 @@ def _own_engine() -> Iterator[str]:
             if (mounted := line.split()[1]).startswith(str(folder)):
                 subprocess.run(["umount", "--lazy", mounted], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], host: str, log: Path) -> None:

@@ -55,6 +55,11 @@ class Docker:
                     self._engine = engine
             return self._engine
 
+    def abandon_pulls(self) -> None:
+        """Nobody waits for images any more: makers that do soon fail."""
+        if (engine := self._engine) is not None:
+            engine.abandon_pulls()
+
     def close(self) -> None:
         """The containers are destroyed before."""
         with self._lock:

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -48,6 +49,7 @@ class DockerEngine:
     def __init__(self, client: Client) -> None:
         """Raises :class:`EngineError`."""
         self._client = client
+        self._abandoned = threading.Event()
         with _translated():
             about, bridge = client.info(), client.inspect_network("bridge")
         self.cpus: int = about["NCPU"]
@@ -162,6 +164,10 @@ class DockerEngine:
         with _translated():
             return [found["Id"] for found in self._client.containers(all=True, filters={"label": label})]
 
+    def abandon_pulls(self) -> None:
+        """What is being pulled fails at its next sign of life."""
+        self._abandoned.set()
+
     def close(self) -> None:
         self._client.close()
 
@@ -179,6 +185,8 @@ class DockerEngine:
             for event in self._client.pull(image, stream=True, decode=True):
                 if "error" in event:
                     raise EngineError(event["error"])
+                if self._abandoned.is_set():
+                    raise EngineError("the server is shutting down")
                 if time.monotonic() > until:
                     raise EngineError(f"the pull took more than {PULL_TIMEOUT_S:.0f} s")
 

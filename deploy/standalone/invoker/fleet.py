@@ -59,6 +59,7 @@ class Fleet:
         self._workers = ThreadPoolExecutor(WORKERS, "invoker-worker")
         self._docker_workers = ThreadPoolExecutor(DOCKER_WORKERS, "invoker-docker")
         self.docker = Docker(settings, self._driver)
+        self._docker_workers.submit(self.docker.engine)  # removes what a killed server left there
 
     def _take_possession(self) -> int:
         """Lock the folder and the group, and clear both of a previous server's containers: their number."""
@@ -116,12 +117,13 @@ class Fleet:
     def close(self) -> None:
         """Wait until the removed containers are gone, end the threads, give back folder and group."""
         self._loop.close()
+        self.docker.abandon_pulls()
         self._workers.shutdown(wait=True)
         self._docker_workers.shutdown(wait=True)
         self.docker.close()
         if self._driver is not None:
             try:
-                self._driver.create(self._settings.cgroup).remove()
+                leftovers.dissolve(self._driver, self._settings.cgroup)
             except CgroupError as error:
                 log.warning("%s", error)
         self._warden.dismiss()

@@ -1,0 +1,100 @@
+"""The invoker with containers of a real Docker Engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import docker
+import pytest
+
+from deploy.standalone.model import Invocation, Status
+from tests.deploy.invoker.conftest import MakeInvoker
+from tests.docker.engine import Engine
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+Make = Callable[..., Invocation]
+Eventually = Callable[..., None]
+
+
+@pytest.fixture
+def sdk(in_docker: Engine) -> Iterator[docker.DockerClient]:
+    client = docker.DockerClient(base_url=in_docker.host)
+    yield client
+    client.close()
+
+
+def states(sdk: docker.DockerClient) -> list[str]:
+    found = sdk.containers.list(all=True, ignore_removed=True)
+    return sorted(container.status for container in found if container.name.startswith("wsk"))
+
+
+def test_an_idle_container_is_paused_serves_again_and_goes_at_last(
+    make_invoker: MakeInvoker, invocation: Make, eventually: Eventually, in_docker: Engine, sdk: docker.DockerClient
+) -> None:
+    invoker = make_invoker(stem_cells=0, pause_grace_s=0.1, idle_s=2.0)
+    first = invoker.submit(invocation(payload={"n": 1}, kind="blackbox", image=in_docker.image)).result(30)
+    assert (first.status, first.result) == (Status.SUCCESS, {"n": 1})
+    eventually(lambda: states(sdk) == ["paused"])
+    again = invoker.submit(invocation(payload={"n": 2}, kind="blackbox", image=in_docker.image)).result(30)
+    assert (again.result, invoker.stats()["warmStarts"]) == ({"n": 2}, 1)
+    eventually(lambda: states(sdk) == [])
+
+
+def test_calls_at_once_have_a_container_each(
+    make_invoker: MakeInvoker, invocation: Make, in_docker: Engine, sdk: docker.DockerClient
+) -> None:
+    invoker = make_invoker(stem_cells=0, user_memory_mib=1024)
+    code = "import time\ndef main(args):\n    time.sleep(1)\n    return args\n"
+    calls = [
+        invoker.submit(invocation(code, {"n": n}, kind="blackbox", image=in_docker.image, memory=128)) for n in range(6)
+    ]
+    assert [call.result(60).result for call in calls] == [{"n": n} for n in range(6)]
+    assert len(states(sdk)) == 6
+
+
+def test_want_of_memory_is_told(make_invoker: MakeInvoker, invocation: Make, in_docker: Engine) -> None:
+    invoker = make_invoker(stem_cells=0)
+    code = "import os\ndef main(args):\n    os.system('true')\n    return {'size': len(bytearray(400 << 20))}\n"
+    outcome = invoker.submit(invocation(code, kind="blackbox", image=in_docker.image, memory=128)).result(30)
+    assert outcome.status is Status.DEVELOPER_ERROR
+
+
+def test_a_container_that_is_killed_takes_its_call_with_it_and_no_other(
+    make_invoker: MakeInvoker, invocation: Make, eventually: Eventually, in_docker: Engine, sdk: docker.DockerClient
+) -> None:
+    invoker = make_invoker(stem_cells=0)
+    code = "import time\ndef main(args):\n    time.sleep(args['s'])\n    return {}\n"
+    blackbox = {"kind": "blackbox", "image": in_docker.image}
+    assert invoker.submit(invocation(code, {"s": 0}, **blackbox)).result(30).status is Status.SUCCESS
+    lost = invoker.submit(invocation(code, {"s": 20}, **blackbox))
+    (container,) = [found for found in sdk.containers.list() if found.name.startswith("wsk")]
+    container.kill()
+    assert lost.result(30).status is Status.DEVELOPER_ERROR
+    assert invoker.submit(invocation(code, {"s": 0}, **blackbox)).result(30).status is Status.SUCCESS
+
+
+def test_an_image_that_ends_at_once_says_what_it_wrote(
+    make_invoker: MakeInvoker, invocation: Make, in_docker: Engine, sdk: docker.DockerClient
+) -> None:
+    base = sdk.containers.create(in_docker.image)
+    try:
+        image = base.commit("owl-test-broken", "1", changes='ENTRYPOINT ["python3", "-c", "exit(\'no luck\')"]')
+    finally:
+        base.remove()
+    try:
+        invoker = make_invoker(stem_cells=0)
+        outcome = invoker.submit(invocation(kind="blackbox", image="owl-test-broken:1")).result(30)
+        assert outcome.status >= Status.DEVELOPER_ERROR
+        assert "no luck" in outcome.result["error"]
+    finally:
+        sdk.images.remove(image.id, force=True)
+
+
+def test_without_an_engine_a_blackbox_action_fails_as_for_an_image_that_is_not_there(
+    make_invoker: MakeInvoker, invocation: Make, monkeypatch: pytest.MonkeyPatch, run_dir: object
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{run_dir}/none.sock")
+    outcome = make_invoker(stem_cells=0).submit(invocation(kind="blackbox", image="owner/image:1")).result(30)
+    assert outcome.status is Status.DEVELOPER_ERROR
+    assert outcome.result == {"error": "Failed to pull container image 'owner/image:1'."}
