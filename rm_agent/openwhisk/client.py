@@ -139,7 +139,7 @@ class OpenWhisk:
             # OpenWhisk returns a list bare, without its record, even where the record was asked for.
             response = {"result": body, "status": "success", "success": True}
             return Activation(activationId=activation_id, response=response)
-        raise _error(answer, body)
+        raise self._error(answer, body)
 
     # Packages
 
@@ -258,13 +258,25 @@ class OpenWhisk:
     def _json(self, method: str, url: str, *, params: Any = None, body: Any = None, auth: bool = True) -> Any:
         answer = self._send(method, url, params=params, body=body, auth=auth)
         decoded = _decode(answer)
-        if _foreign(answer, decoded):
-            raise Unreachable(
+        if not answer.ok or 300 <= answer.status_code < 400 or _foreign(answer, decoded):
+            raise self._error(answer, decoded)
+        return decoded
+
+    def _error(self, answer: requests.Response, body: Any) -> OpenWhiskError:
+        if _foreign(answer, body):
+            return Unreachable(
                 f"what answers at {self.url} is not an OpenWhisk (HTTP {answer.status_code}); name one with --apihost"
             )
-        if not answer.ok or 300 <= answer.status_code < 400:
-            raise _error(answer, decoded)
-        return decoded
+        message, code = None, None
+        if isinstance(body, dict):
+            message, code = body.get("error"), body.get("code")
+            if isinstance(message, dict):
+                message = message.get("message") or json.dumps(message)
+        elif isinstance(body, str) and not body.lstrip().startswith("<"):
+            message = body.strip()[:500]
+        if not message:
+            message = f"HTTP {answer.status_code} {answer.reason or ''}".rstrip()
+        return OpenWhiskError(answer.status_code, str(message), code if isinstance(code, str) else None)
 
     def _send(self, method: str, url: str, *, params: Any = None, body: Any = None, auth: bool = True) -> requests.Response:
         data = None if body is None else json.dumps(body, allow_nan=False).encode()
@@ -327,19 +339,7 @@ def _decode(answer: requests.Response) -> Any:
 
 def _foreign(answer: requests.Response, body: Any) -> bool:
     """Whether a web server of another kind answered: OpenWhisk's lists, entities and 404s are JSON of a known form."""
-    if "X-Request-ID" in answer.headers or not (answer.ok or answer.status_code in (404, 405)):
+    if "X-Request-ID" in answer.headers or not (answer.ok or answer.status_code in (404, 405, 501)):
         return False
-    return bool(body) and (isinstance(body, str) or (not answer.ok and "error" not in body))
-
-
-def _error(answer: requests.Response, body: Any) -> OpenWhiskError:
-    message, code = None, None
-    if isinstance(body, dict):
-        message, code = body.get("error"), body.get("code")
-        if isinstance(message, dict):
-            message = message.get("message") or json.dumps(message)
-    elif isinstance(body, str) and not body.lstrip().startswith("<"):
-        message = body.strip()[:500]
-    if not message:
-        message = f"HTTP {answer.status_code} {answer.reason or ''}".rstrip()
-    return OpenWhiskError(answer.status_code, str(message), code if isinstance(code, str) else None)
+    refusal = isinstance(body, dict) and "error" in body
+    return bool(body) and (isinstance(body, str) or not (answer.ok or refusal))

@@ -160,7 +160,7 @@ function showPlatform(text) {
   set($("containers-by-state"), Object.entries(byState).map(([name, count]) => `${count} ${name === "stem" ? "stem cells" : name}`).join(" · "));
   reconcile($("containers-bar"), Object.entries(byState).filter(([, count]) => count), ([name]) => name, ([name]) => el("i", { class: name }), (bar, [, count]) => { bar.style.width = `${100 * count / total}%`; });
 
-  const used = figures.get("gauge_loadbalancer_memoryInflight_counter"), most = figures.get("gauge_invoker_memoryTotal_counter");
+  const used = figures.get("gauge_invoker_memoryInUse_counter"), most = figures.get("gauge_invoker_memoryTotal_counter");
   set($("memory"), used === undefined ? "–" : inMib(used));
   $("memory-bar").style.width = most ? `${Math.min(100, 100 * used / most)}%` : "0";
   set($("memory-total"), most ? `of ${inMib(most)} for functions` : "\u00a0");

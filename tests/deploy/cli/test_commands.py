@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from click.testing import CliRunner
@@ -60,6 +62,21 @@ def test_nobody_there(owl):
     assert result.output == (
         "Error: no OpenWhisk answers at http://localhost:1; start one with `owl up`, or name another with --apihost\n"
     )
+
+
+def test_another_kind_of_server(owl):
+    class Silent(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Silent) as another:
+        threading.Thread(target=another.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{another.server_port}"
+        for command in (["invoke", "hello"], ["actions"], ["activations"]):
+            result = owl(*command, "--apihost", url)
+            assert result.exit_code == 1
+            assert result.output == f"Error: what answers at {url} is not an OpenWhisk (HTTP 501); name one with --apihost\n"
+        another.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_a_refusal_tells_why_and_how_wsk_would_exit(ow, replay, status, body, me
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(404, "<!doctype html><title>404 Not Found</title>"), (404, {"detail": "Not Found"}), (200, "<html>welcome</html>"), (405, "no")],
+    [(404, "<!doctype html><title>404 Not Found</title>"), (404, {"detail": "Not Found"}), (404, 5), (200, "<html>welcome</html>"), (405, "no")],
 )
 def test_a_server_of_another_kind_is_told(ow, replay, status, body):
     replay.says(status, body)
