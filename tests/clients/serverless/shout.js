@@ -1,0 +1,5 @@
+function main ({ greeting }) {
+  return { greeting: greeting.toUpperCase() }
+}
+
+module.exports = { main }
