@@ -19,8 +19,7 @@ TILES = (
     ("warm_p50_ms", "ms for a warm call, P50", "P99 {warm_p99_ms} ms"),
     ("invocations_per_s_16_clients", "calls per second, 16 clients", "P99 {warm_16_p99_ms} ms"),
     ("cold_ms", "ms for a cold start", "from a stem cell; {cold_without_stem_cell_ms} ms without"),
-    ("soak_lost", "activations lost", "of {soak_activations}, {soak_server_kills} kills of the server"),
-    ("soak_duplicates", "activations twice", "{soak_container_kills} kills of containers"),
+    ("soak_lost", "activations lost", "of {soak_activations}, {soak_duplicates} twice; server killed {soak_server_kills} times"),
     ("fuzz_500s", "answers of status 500", "to {fuzz_requests} broken requests"),
 )
 
