@@ -32,7 +32,9 @@ def recover(database: Database, folder: Path) -> None:
             insert(connection, [_ended(connection, row, found.last_write_ms)])
     found.clear()
     if unfinished:
-        log.info("%d activations had not finished when the server stopped; they are recorded as failed", len(unfinished))
+        log.info(
+            "%d activations had not finished when the server stopped; they are recorded as failed", len(unfinished)
+        )
 
 
 def _ended(connection: sqlite3.Connection, row: Row, last_write_ms: int) -> Row:

@@ -1,4 +1,4 @@
-"""What the journal promises: whatever was accepted is found again after a crash, however little was written after it."""
+"""What the journal promises: whatever was accepted is found after a crash, however little was written since."""
 
 from __future__ import annotations
 
