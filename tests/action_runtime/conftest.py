@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,3 +30,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Container]]:
 @pytest.fixture
 def container(start: Callable[..., Container]) -> Container:
     return start()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[socket.socket]:
+    """The socket of a resource manager."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "node"))
+        listener.settimeout(5)
+        yield listener

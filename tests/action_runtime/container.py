@@ -19,6 +19,7 @@ from typing import Any
 SENTINEL = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX\n"
 
 _FRAMES = re.compile(r"Traceback \(most recent call last\):\n(?:  .*\n)+")
+_TAG = re.compile(r"\x01([0-9a-f]{32}) ")
 _TIME = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d", re.MULTILINE)
 
 
@@ -107,6 +108,15 @@ class Container:
                 os.killpg(self.process.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+
+
+def by_activation(log: str) -> dict[str, list[str]]:
+    """The lines of each activation by its id, without their tags; those without a tag under the empty id."""
+    found: dict[str, list[str]] = {}
+    for line in log.splitlines(keepends=True):
+        tag = _TAG.match(line)
+        found.setdefault(tag[1] if tag else "", []).append(line[tag.end() :] if tag else line)
+    return found
 
 
 def zip_of(files: dict[str, str | bytes]) -> bytes:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from tests.action_runtime.container import SENTINEL, Container, zip_of
-from tests.action_runtime.test_report import ENV, hear, node  # noqa: F401  (a fixture)
+from tests.action_runtime.processes import gone, processes, wait_until
+from tests.action_runtime.test_report import ENV, hear
 
 ECHO = "function main(args) { return args }"
 
@@ -49,8 +49,8 @@ def test_a_node_that_does_not_start_is_explained(tmp_path: Path, script: str, me
     program.write_text(script)
     program.chmod(0o755)
     work = tmp_path / "work"
-    socket = f"unix:{tmp_path / 's'}"
-    assert message in refusal("--kind", "nodejs:20", "--listen", socket, "--work", str(work), OWL_NODE=str(program))
+    address = f"unix:{tmp_path / 's'}"
+    assert message in refusal("--kind", "nodejs:20", "--listen", address, "--work", str(work), OWL_NODE=str(program))
 
 
 @pytest.mark.node
@@ -60,22 +60,6 @@ def test_a_node_that_is_named_is_used(start: Callable[..., Container], tmp_path:
     container = start("nodejs:20", OWL_NODE=str(program), PATH="/nowhere")
     container.init("function main() { return {program: process.argv0} }")
     assert container.run() == (200, {"program": str(program)})
-
-
-def processes(container: Container) -> list[psutil.Process]:
-    proxy = psutil.Process(container.process.pid)
-    return [proxy, *proxy.children(recursive=True)]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)
-
-
-def gone(found: list[psutil.Process]) -> bool:
-    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in found)
 
 
 @pytest.mark.node
@@ -123,7 +107,7 @@ def test_only_what_is_needed_runs_after_init(start: Callable[..., Container]) ->
 
 
 @pytest.mark.node
-def test_the_manager_of_the_node_hears_the_same(start: Callable[..., Container], node) -> None:  # noqa: F811
+def test_the_manager_of_the_node_hears_the_same(start: Callable[..., Container], node: socket.socket) -> None:
     container = start("nodejs:20", OWL_NODE_SOCKET=node.getsockname())
     container.init(zip_of({"index.js": "exports.main = () => process.exit()"}), env=ENV)
     container.run()
@@ -132,7 +116,7 @@ def test_the_manager_of_the_node_hears_the_same(start: Callable[..., Container],
 
 
 @pytest.fixture
-def on_full_disk(tmp_path: Path):
+def on_full_disk(tmp_path: Path) -> Iterator[Callable[[str], Container]]:
     """Starts a container whose work folder has room for 64 KiB."""
     started: list[Container] = []
 
@@ -152,7 +136,9 @@ def on_full_disk(tmp_path: Path):
 @pytest.mark.root
 @pytest.mark.parametrize("kind", ["python:3.11", pytest.param("nodejs:20", marks=pytest.mark.node)])
 @pytest.mark.parametrize("zipped", [False, True], ids=["source", "zip"])
-def test_a_full_disk_is_not_the_developers_error(on_full_disk, kind: str, zipped: bool) -> None:
+def test_a_full_disk_is_not_the_developers_error(
+    on_full_disk: Callable[[str], Container], kind: str, zipped: bool
+) -> None:
     container = on_full_disk(kind)
     padding = "x" * 100_000
     code = zip_of({"__main__.py": "", "index.js": "", "padding": padding}) if zipped else f"# {padding}\n// {padding}\n"

@@ -14,29 +14,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.action_runtime.container import SENTINEL, Client, Container
+from tests.action_runtime.processes import gone, processes, wait_until
 
 ECHO = "def main(args):\n    return args\n"
 MARK = "print('run', args['n'])"
-
-
-def processes(container: Container) -> list[psutil.Process]:
-    proxy = psutil.Process(container.process.pid)
-    return [proxy, *proxy.children(recursive=True)]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)
-
-
-def gone(found: list[psutil.Process]) -> bool:
-    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in found)
 
 
 def test_ready_is_told_once_by_one_byte(container: Container) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
-from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.action_runtime.container import SENTINEL, Client, Container
+from tests.action_runtime.container import SENTINEL, Client, Container, by_activation
 
 INIT = "1" * 31 + "f"
-TAGGED = re.compile(r"\x01([0-9a-f]{32}) ")
 
 
 def number(n: int) -> str:
@@ -38,15 +35,6 @@ def run(container: Container, n: int, **value: object) -> tuple[int, object]:
 def run_at_once(container: Container, count: int) -> list[tuple[int, object]]:
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(lambda n: run(container, n), range(count)))
-
-
-def by_activation(log: str) -> dict[str, list[str]]:
-    """The lines of each tag, and of none."""
-    found = defaultdict(list)
-    for line in log.splitlines(keepends=True):
-        tag = TAGGED.match(line)
-        found[tag[1] if tag else ""].append(line[tag.end() :] if tag else line)
-    return found
 
 
 def test_every_way_to_print_is_tagged_and_no_line_is_mixed(tagged: Callable[[str], Container]) -> None:

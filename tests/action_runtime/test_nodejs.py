@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.action_runtime.container import SENTINEL, Client, Container, zip_of
+from tests.action_runtime.container import SENTINEL, Client, Container, by_activation, zip_of
 
 pytestmark = pytest.mark.node
 
@@ -408,16 +407,8 @@ def test_concurrent_runs_meet_in_one_process(start: Callable[..., Container]) ->
     assert [sorted(lines[:8]), lines[8:]] == [[f"interleave me {n}\n" for n in range(8)], [SENTINEL] * 8]
 
 
-def by_activation(text: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for line in text.splitlines(keepends=True):
-        tag, _, rest = line.partition(" ") if line.startswith("\x01") else ("", "", line)
-        found.setdefault(tag, []).append(rest)
-    return found
-
-
-def tag(n: int) -> str:
-    return f"\x01{n:032x}"
+def number(n: int) -> str:
+    return f"{n:032x}"
 
 
 def test_concurrent_logs_are_tagged(start: Callable[..., Container]) -> None:
@@ -440,10 +431,10 @@ def test_concurrent_logs_are_tagged(start: Callable[..., Container]) -> None:
     answers = run_at_once(container, 8)
     assert [status for status, _ in answers] == [200] * 8
     stdout, stderr = by_activation(container.stdout), by_activation(container.stderr)
-    assert (stdout.pop("\x01" + "f" * 32), stderr.pop("\x01" + "f" * 32)) == (["loading\n"], ["part\n"])
+    assert (stdout.pop("f" * 32), stderr.pop("f" * 32)) == (["loading\n"], ["part\n"])
     long = "x" * 100_000 + "\n"
-    assert stdout == {tag(n): [f"interleave me {n}\n", f"begun {n} ended\n", "two lines\n", long, SENTINEL] for n in range(8)}
-    assert stderr == {tag(n): [f"micro {n}\n", f"tick {n}\n", SENTINEL] for n in range(8)}
+    assert stdout == {number(n): [f"interleave me {n}\n", f"begun {n} ended\n", "two lines\n", long, SENTINEL] for n in range(8)}
+    assert stderr == {number(n): [f"micro {n}\n", f"tick {n}\n", SENTINEL] for n in range(8)}
 
 
 def test_an_unhandled_rejection_is_tagged_and_ends_all(start: Callable[..., Container]) -> None:
@@ -451,9 +442,9 @@ def test_an_unhandled_rejection_is_tagged_and_ends_all(start: Callable[..., Cont
     container.init(MEETING.replace("await all", "await all; if (n === 2) Promise.reject(new Error('two')); await new Promise(() => {})"))
     assert run_at_once(container, 8) == [(400, {"error": "command exited"})] * 8
     stdout, stderr = by_activation(container.stdout), by_activation(container.stderr)
-    assert stdout == {tag(n): [f"interleave me {n}\n", SENTINEL] for n in range(8)}
+    assert stdout == {number(n): [f"interleave me {n}\n", SENTINEL] for n in range(8)}
     assert set(stderr) == set(stdout)
-    assert "Error: two\n" in stderr[tag(2)]
+    assert "Error: two\n" in stderr[number(2)]
 
 
 def test_a_failed_init_is_tagged(start: Callable[..., Container]) -> None:
@@ -461,7 +452,7 @@ def test_a_failed_init_is_tagged(start: Callable[..., Container]) -> None:
     for code in ("function main( {", zip_of({"x": ""}), b"no zip"):
         assert container.init(code, env={"__OW_ACTIVATION_ID": "f" * 32})[0] == 502
     for text in (container.stdout, container.stderr):
-        assert set(by_activation(text)) == {"\x01" + "f" * 32}
+        assert set(by_activation(text)) == {"f" * 32}
         assert text.count(SENTINEL) == 3
 
 

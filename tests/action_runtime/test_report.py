@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import pytest
+from collections.abc import Callable
 
 from tests.action_runtime.container import Container
 
 ACTION = "def main(args):\n    print(args)\n    return args\n"
 ENV = {"__OW_ACTION_NAME": "/guest/act", "__OW_ACTION_VERSION": "0.0.3", "__OW_ACTIVATION_ID": "a" * 32}
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(tmp_path / "node"))
-        listener.settimeout(5)
-        yield listener
 
 
 def hear(node: socket.socket, count: int) -> list[dict]:

@@ -84,9 +84,7 @@ def _serve(channel: socket.socket, action: Callable[[Any], Any], streams: Tagged
         _answer(channel, *frame, action, streams)
 
 
-def _serve_concurrently(
-    channel: socket.socket, action: Callable[[Any], Any], streams: TaggedStreams | None
-) -> None:
+def _serve_concurrently(channel: socket.socket, action: Callable[[Any], Any], streams: TaggedStreams | None) -> None:
     """One thread per run that is under way. Threads are kept: libraries hold pools and caches per thread."""
     work: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
     idle = Semaphore(0)
