@@ -386,7 +386,10 @@ def test_a_large_action_is_not_starved_by_small_ones(make_invoker, invocation) -
         ({"memory": 4096}, Status.INTERNAL_ERROR, "needs 4096 MiB"),
     ],
 )
-def test_what_cannot_run_here_is_told_at_once(make_invoker, invocation, more, status, error) -> None:
+def test_what_cannot_run_here_is_told_at_once(
+    make_invoker, invocation, more, status, error, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///there/is/none")
     outcome = make_invoker(stem_cells=0).submit(invocation(**more)).result(0)
     assert outcome.status is status
     assert error in outcome.result["error"]
