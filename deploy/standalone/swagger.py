@@ -8,9 +8,10 @@ from typing import Any
 from werkzeug.routing import Map, Rule
 
 _BASE = "/api/v1"
-_PAGE = (("limit", "integer"), ("skip", "integer"), ("count", "boolean"))
+_Query = tuple[tuple[str, str], ...]
+_PAGE: _Query = (("limit", "integer"), ("skip", "integer"), ("count", "boolean"))
 # What a view function does, and the query parameters it reads.
-_VIEWS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
+_VIEWS: dict[str, tuple[str, _Query]] = {
     "list_all": ("List", ()),
     "list_package": ("List those of a package", _PAGE),
     "get": ("Show one", ()),
@@ -24,9 +25,15 @@ _VIEWS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "limits": ("The limits of the user", ()),
     "call": ("Call a web action; needs no key", ()),
 }
-_MORE: dict[str, tuple[tuple[str, str], ...]] = {
+_MORE: dict[str, _Query] = {
     **{f"{collection}.list_all": _PAGE for collection in ("actions", "packages", "rules", "triggers")},
-    "activations.list_all": (*_PAGE, ("name", "string"), ("since", "integer"), ("upto", "integer"), ("docs", "boolean")),
+    "activations.list_all": (
+        *_PAGE,
+        ("name", "string"),
+        ("since", "integer"),
+        ("upto", "integer"),
+        ("docs", "boolean"),
+    ),
     "actions.get": (("code", "boolean"),),
     "packages.delete": (("force", "boolean"),),
 }
@@ -62,7 +69,8 @@ def _operation(rule: Rule, method: str) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "type": "string"} for name in arguments
     ]
-    parameters += [{"name": name, "in": "query", "type": kind} for name, kind in (*query, *_MORE.get(rule.endpoint, ()))]
+    query = (*query, *_MORE.get(rule.endpoint, ()))
+    parameters += [{"name": name, "in": "query", "type": kind} for name, kind in query]
     if method in ("PUT", "POST") and tag != "web":
         parameters.append({"name": "body", "in": "body", "required": method == "PUT", "schema": {"type": "object"}})
     return {

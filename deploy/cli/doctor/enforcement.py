@@ -16,4 +16,4 @@ def cgroups() -> Finding:
     text = "not writable: CPU and memory limits of functions are not enforced, and nothing can be lent"
     if os.geteuid() != 0:
         return warning("control groups", text, "run `owl up` as root")
-    return warning("control groups", text, "let this container or machine write /sys/fs/cgroup (docker run --privileged)")
+    return warning("control groups", text, "let this container write /sys/fs/cgroup (docker run --privileged)")

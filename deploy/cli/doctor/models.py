@@ -19,7 +19,7 @@ def torch() -> Finding:
     try:
         done = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, timeout=IMPORT_S)
     except subprocess.TimeoutExpired:
-        return warning("torch", f"not imported within {IMPORT_S:g} s", "see whether the machine is busy or its disk slow")
+        return warning("torch", f"not imported within {IMPORT_S:g} s", "is the machine busy, or its disk slow?")
     words = done.stdout.split()
     if done.returncode or len(words) != 3:
         reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]

@@ -61,8 +61,8 @@ def _life(ow: OpenWhisk, server: subprocess.Popen[bytes], printed: IO[bytes]) ->
             return fails("self test", f"a function gave a wrong answer: {record.status}, {record.result}", FIX)
     ow.delete_action(NAME)
     cold, *warm = times_ms
-    text = f"server up in {started_s:.1f} s; first call {cold:.0f} ms, warm {statistics.median(warm):.1f} ms; all removed"
-    return ok("self test", text)
+    times = f"first call {cold:.0f} ms, warm {statistics.median(warm):.1f} ms"
+    return ok("self test", f"server up in {started_s:.1f} s; {times}; all removed")
 
 
 def _last_line(printed: IO[bytes]) -> str:

@@ -34,7 +34,8 @@ def folder() -> Finding:
     home = Home()
     fix = "set OWL_HOME to another folder"
     if len(os.fsencode(home.node_socket)) > LONGEST_SOCKET_PATH:
-        return fails("data folder", f"{home.path} is too long a path for a socket in it", "set OWL_HOME to a shorter one")
+        text = f"{home.path} is too long a path for a socket in it"
+        return fails("data folder", text, "set OWL_HOME to a shorter one")
     existing = next(path for path in (home.path, *home.path.parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing) as file:

@@ -168,7 +168,11 @@ function showPlatform(text) {
   const count = figures.get("counter_loadbalancer_activations_counter_total") ?? 0;
   const now = performance.now();
   const last = state.samples.at(-1);
-  if (last && count < last.count) state.samples = []; // another server, which counts from zero
+  if (last && count < last.count) { // another server, which counts from zero and may know nothing of what ran before
+    state.samples = [];
+    state.activations.clear();
+    state.all = false;
+  }
   const rate = last && count >= last.count && now > last.now ? 1000 * (count - last.count) / (now - last.now) : null;
   state.samples = [...state.samples, { now, count, rate }].slice(-RATE_POINTS);
   set($("rate"), rate === null ? "–" : rate >= 100 ? String(Math.round(rate)) : rate.toFixed(1));
