@@ -82,7 +82,7 @@ def get(namespace: str, name: str, package: str = "") -> Response:
     with_code = flag("code", default=True)
     found = resolve.action(platform().store, user(), any_namespace(namespace), _path(package, name))
     changes: dict[str, Any] = {"parameters": found.parameters}
-    if found.binding:
+    if found.binding and not with_code:
         changes["binding"] = found.binding
     return answer(shown(found.action, code=with_code, **changes))
 

@@ -65,7 +65,8 @@ class _Steps:
     def add(self, record: Record) -> None:
         self.logs.append(record["activationId"])
         self.duration += record["duration"]
-        self.memory = max(self.memory, content.value_of(record["annotations"], "limits")["memory"])
+        limits = content.value_of(record["annotations"], "limits", {"memory": 0})
+        self.memory = max(self.memory, limits["memory"])
 
 
 class Invocations:
@@ -210,8 +211,11 @@ class Invocations:
             "path": f"{target.action.namespace}/{target.action.path}",
             "waitTime": max(0, start - received_ns // 1_000_000),
             "kind": runtimes.SEQUENCE,
-            "limits": {**limits, "memory": steps.memory or limits["memory"]},
         }
+        # Those of the largest part; a sequence of which nothing could run has none.
+        if steps.memory:
+            sizes = {"timeout": limits["timeout"], "memory": steps.memory, "logs": limits["logs"], "concurrency": 1}
+            annotations["limits"] = sizes
         if conductor:
             annotations["conductor"] = True
         if cause is not None:

@@ -66,6 +66,7 @@ def call(namespace: str, package: str, rest: str) -> Response:
         raise _with_headers(error, cors) from None
     started = platform().start(Caller(found.owner, transaction_id()), found.target, payload)
     headers = {**cors, "X-Openwhisk-Activation-Id": started.activation_id}
+    accepted = request.accept_mimetypes
 
     def shown(record: Record | None) -> Response:
         try:
@@ -74,6 +75,8 @@ def call(namespace: str, package: str, rest: str) -> Response:
             response = web_answers.answer(found.extension, record)
         except ApiError as error:
             raise _with_headers(error, headers) from None
+        if accepted and response.mimetype and not accepted.quality(response.mimetype):
+            raise Rejection(406, f"This answer is only available as {response.mimetype}.")
         # Both stay where the action sets CORS headers of its own: 'web-custom-options' is how to get rid of these.
         response.headers = Headers([*headers.items(), *response.headers])
         return response

@@ -31,7 +31,9 @@ def test_ping_needs_no_key(nobody: Any) -> None:
 def test_description_lists_limits_in_bytes(nobody: Any) -> None:
     described = nobody("GET", "/").json()
     assert described["limits"]["max_action_memory"] == 512 << 20
-    assert [runtime["kind"] for runtime in described["runtimes"]["python"]] == ["python:3.11"]
+    kinds = {family: [runtime["kind"] for runtime in of] for family, of in described["runtimes"].items()}
+    assert kinds == {"python": ["python:3.11"], "nodejs": ["nodejs:18", "nodejs:20"]}
+    assert [runtime["default"] for runtime in described["runtimes"]["nodejs"]] == [False, True]
 
 
 @pytest.mark.parametrize("path", ["/invokers", "/invokers/healthy/count", "/invokers/ready", "/activation/count"])

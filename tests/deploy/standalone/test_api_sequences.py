@@ -89,10 +89,14 @@ def test_components_that_are_gone(guest: Any) -> None:
         guest.put_action(name, INC)
     _sequence(guest, "lost", "/_/inc", "/_/going")
     _sequence(guest, "emptied", "/_/inc", "/_/box/going")
+    _sequence(guest, "unstarted", "/_/going")
     guest.ns("DELETE", "actions/going")
     guest.ns("DELETE", "packages/box?force=true")
-    reply = guest.invoke("lost")
-    assert (reply.status_code, reply.json()["response"]["status"]) == (502, "application error")
+    for name, parts in (("lost", 1), ("unstarted", 0)):
+        reply = guest.invoke(name)
+        assert (reply.status_code, reply.json()["response"]["status"]) == (502, "application error")
+        assert len(reply.json()["logs"]) == parts
+        assert ("limits" in {pair["key"] for pair in reply.json()["annotations"]}) is (parts > 0)
     # OpenWhisk looks at packages before it starts anything.
     assert guest.invoke("emptied").status_code == 404
 

@@ -222,6 +222,16 @@ def test_errors_of_the_action_are_answers(nobody: Any) -> None:
     assert nobody("GET", f"{WEB}/default/refuses.text").text == "no"
 
 
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [("*/*", 200), ("application/json", 200), ("text/html, */*;q=0.1", 200), ("text/html", 406), ("application/json;q=0", 406)],
+)
+def test_answers_are_of_a_type_that_the_client_takes(nobody: Any, accept: str, status: int) -> None:
+    reply = nobody("GET", f"{WEB}/default/view.json", headers={"Accept": accept})
+    assert reply.status_code == status
+    assert (ORIGIN in reply.headers) is (status == 200)
+
+
 def test_request_headers_are_given_in_lower_case(nobody: Any) -> None:
     sent = {"X-Custom": "Abc", "Content-Type": "text/plain;charset=utf-8"}
     seen = nobody("POST", f"{WEB}/default/headers", data=b"x", headers=sent).json()
