@@ -20,6 +20,8 @@ def torch() -> Finding:
         done = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, timeout=IMPORT_S)
     except subprocess.TimeoutExpired:
         return warning("torch", f"not imported within {IMPORT_S:g} s", "is the machine busy, or its disk slow?")
+    except OSError as error:
+        return warning("torch", f"{sys.executable} cannot be run: {error.strerror}", "`make setup` as this user")
     words = done.stdout.split()
     if done.returncode or len(words) != 3:
         reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]

@@ -31,9 +31,12 @@ def selftest() -> Finding:
         port = any_port.getsockname()[1]
     command = [sys.executable, "-m", "deploy.cli", "serve", "--ephemeral", "--port", str(port), "--stem-cells", "1"]
     with tempfile.TemporaryFile() as printed:
-        server = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed, start_new_session=True
-        )
+        try:
+            server = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed, start_new_session=True
+            )
+        except OSError as error:
+            return fails("self test", f"{sys.executable} cannot be run: {error.strerror}", "`make setup` as this user")
         try:
             return _life(OpenWhisk(f"http://127.0.0.1:{port}", guest_key(), timeout=ANSWER_S), server, printed)
         except OpenWhiskError as error:

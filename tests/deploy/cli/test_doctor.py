@@ -169,6 +169,15 @@ def test_a_model_that_is_not_prepared(tmp_path, monkeypatch):
     assert model().state is State.NOTE and "owl model prepare" in model().fix
 
 
+def test_a_server_that_cannot_start(tmp_path, monkeypatch):
+    broken = tmp_path / "python"
+    monkeypatch.setattr("sys.executable", str(broken))
+    assert selftest().state is State.FAILS and "cannot be run" in selftest().text
+    broken.write_text("#!/bin/sh\necho out of luck\nexit 1\n")
+    broken.chmod(0o755)
+    assert selftest().state is State.FAILS and selftest().text == "the server did not start: out of luck"
+
+
 @pytest.mark.slow
 def test_the_self_test_leaves_nothing_behind():
     before = set(psutil.Process().children(recursive=True))
