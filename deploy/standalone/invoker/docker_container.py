@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import socket
 import stat
+import threading
 import uuid
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class DockerContainer:
         self._settings = settings
         self._group: Cgroup | None = None
         self._attendant: Attendant | None = None
+        self._ended = threading.Event()
         self._out_of_memory = False
         self._id = ""
         engine.provide(flavour.image, managed=flavour.managed)
@@ -102,7 +103,7 @@ class DockerContainer:
             with contextlib.suppress(CgroupError):
                 return self._group.usage().oom_kills > 0
         # The group goes with the container: the engine will say in a moment why that ended.
-        select.select([self.exited], [], [], END_TIMEOUT_S)
+        self._ended.wait(END_TIMEOUT_S)
         return self._out_of_memory
 
     def destroy(self) -> None:
@@ -184,6 +185,7 @@ class DockerContainer:
         with contextlib.suppress(EngineError):  # it is gone, or the engine is
             self._engine.wait(self._id, END_TIMEOUT_S)
             self._out_of_memory = bool(self._engine.inspect(self._id)["State"]["OOMKilled"])
+        self._ended.set()
 
 
 def _is_socket(path: Path) -> bool:

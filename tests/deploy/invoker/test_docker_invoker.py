@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 
 import docker
 import pytest
 
+from deploy.standalone.invoker.responses import OUT_OF_MEMORY
 from deploy.standalone.model import Invocation, Status
 from tests.deploy.invoker.conftest import MakeInvoker
 from tests.docker.engine import Engine
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+# A runtime of one process, which takes too much memory itself.
+GREEDY = """
+import http.server
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        if self.path == "/run":
+            bytearray(b"x") * (400 << 20)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+http.server.HTTPServer(("", 8080), Handler).serve_forever()
+"""
 
 Make = Callable[..., Invocation]
 Eventually = Callable[..., None]
@@ -22,6 +42,23 @@ def sdk(in_docker: Engine) -> Iterator[docker.DockerClient]:
     client = docker.DockerClient(base_url=in_docker.host)
     yield client
     client.close()
+
+
+@pytest.fixture
+def image_of(in_docker: Engine, sdk: docker.DockerClient) -> Iterator[Callable[[str], str]]:
+    """Makes images that run a Python program."""
+    made: list[str] = []
+
+    def make(program: str) -> str:
+        base = sdk.containers.create(in_docker.image)
+        made.append(f"owl-test-program:{len(made) + 1}")
+        base.commit(*made[-1].split(":"), changes=f"ENTRYPOINT {json.dumps(['python3', '-c', program])}")
+        base.remove()
+        return made[-1]
+
+    yield make
+    for image in made:
+        sdk.images.remove(image, force=True)
 
 
 def states(sdk: docker.DockerClient) -> list[str]:
@@ -53,11 +90,16 @@ def test_calls_at_once_have_a_container_each(
     assert len(states(sdk)) == 6
 
 
-def test_want_of_memory_is_told(make_invoker: MakeInvoker, invocation: Make, in_docker: Engine) -> None:
+def test_want_of_memory_is_told(
+    make_invoker: MakeInvoker, invocation: Make, in_docker: Engine, image_of: Callable[[str], str]
+) -> None:
     invoker = make_invoker(stem_cells=0)
-    code = "import os\ndef main(args):\n    os.system('true')\n    return {'size': len(bytearray(400 << 20))}\n"
+    code = "def main(args):\n    return {'size': len(bytearray(400 << 20))}\n"
     outcome = invoker.submit(invocation(code, kind="blackbox", image=in_docker.image, memory=128)).result(30)
-    assert outcome.status is Status.DEVELOPER_ERROR
+    assert outcome.status is Status.DEVELOPER_ERROR  # what the runtime says of its executor
+
+    outcome = invoker.submit(invocation(kind="blackbox", image=image_of(GREEDY), memory=128)).result(30)
+    assert (outcome.status, outcome.result) == (Status.DEVELOPER_ERROR, {"error": OUT_OF_MEMORY})
 
 
 def test_a_container_that_is_killed_takes_its_call_with_it_and_no_other(
@@ -75,20 +117,12 @@ def test_a_container_that_is_killed_takes_its_call_with_it_and_no_other(
 
 
 def test_an_image_that_ends_at_once_says_what_it_wrote(
-    make_invoker: MakeInvoker, invocation: Make, in_docker: Engine, sdk: docker.DockerClient
+    make_invoker: MakeInvoker, invocation: Make, image_of: Callable[[str], str]
 ) -> None:
-    base = sdk.containers.create(in_docker.image)
-    try:
-        image = base.commit("owl-test-broken", "1", changes='ENTRYPOINT ["python3", "-c", "exit(\'no luck\')"]')
-    finally:
-        base.remove()
-    try:
-        invoker = make_invoker(stem_cells=0)
-        outcome = invoker.submit(invocation(kind="blackbox", image="owl-test-broken:1")).result(30)
-        assert outcome.status >= Status.DEVELOPER_ERROR
-        assert "no luck" in outcome.result["error"]
-    finally:
-        sdk.images.remove(image.id, force=True)
+    image = image_of("exit('no luck')")
+    outcome = make_invoker(stem_cells=0).submit(invocation(kind="blackbox", image=image)).result(30)
+    assert outcome.status >= Status.DEVELOPER_ERROR
+    assert "no luck" in outcome.result["error"]
 
 
 def test_without_an_engine_a_blackbox_action_fails_as_for_an_image_that_is_not_there(
