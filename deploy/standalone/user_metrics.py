@@ -56,7 +56,8 @@ class UserMetrics:
         """Count a finished activation of an action, sequence or conductor."""
         annotations = {pair["key"]: pair["value"] for pair in record["annotations"]}
         namespace, _, action = annotations["path"].partition("/")
-        memory = annotations["limits"]["memory"]
+        # A sequence of which nothing could run has no limits.
+        memory = annotations.get("limits", {"memory": 0})["memory"]
         status = record["response"]["status"].replace(" ", "_")
         with self._lock:
             series = self._of((namespace, record["namespace"], action))
