@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from deploy.standalone.auth import WELL_KNOWN_USERS
 from deploy.standalone.server import Server
@@ -71,6 +74,10 @@ class Wire:
             headers[name.lower()] = value.strip()
         length = 0 if bodiless else int(headers.get("content-length", 0))
         return Answer(int(first.split()[1]), headers, self._file.read(length))
+
+    def rest(self) -> bytes:
+        """All that still comes."""
+        return self._file.read()
 
     def ended(self) -> bool:
         """The server closed the connection, without another word."""
@@ -395,3 +402,48 @@ def test_more_calls_at_once_than_there_are_threads(serving: Any, client: Any) ->
         assert {wire.answer().status for wire in waiting} == {200}
         for wire in waiting:
             wire.__exit__()
+
+
+# chance
+
+_LINES = st.lists(
+    st.sampled_from(
+        [
+            b"GET /ping HTTP/1.1\r\n",
+            b"POST /api/v1/namespaces/_/actions/none HTTP/1.1\r\n",
+            b"PUT /api/v1/namespaces/_/packages/p?overwrite=true HTTP/1.0\r\n",
+            HOST,
+            AUTH,
+            JSON,
+            b"Content-Length: 2\r\n",
+            b"Content-Length: 9999999\r\n",
+            b"Transfer-Encoding: chunked\r\n",
+            b"Connection: keep-alive\r\n",
+            b"Expect: 100-continue\r\n",
+            b"\r\n",
+            b"\n",
+            b"{}",
+            b"2\r\n{}\r\n0\r\n\r\n",
+            b"%",
+        ]
+    )
+    | st.binary(max_size=12),
+    max_size=14,
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=_LINES)
+def test_no_bytes_are_the_servers_fault(server: Server, parts: list[bytes]) -> None:
+    with Wire(server) as wire:
+        try:
+            wire.send(b"".join(parts))
+            wire.socket.shutdown(socket.SHUT_WR)
+            said = wire.rest()
+        except ConnectionError:
+            said = b""
+    statuses = {int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", said)}
+    assert statuses <= {100, 200, 400, 401, 404, 405, 408, 411, 413, 414, 415, 431, 501, 505}, said
+    assert not said or said.startswith(b"HTTP/1.1 "), said
+    assert asked(server, PING).body == b"pong"
