@@ -34,11 +34,12 @@ def main() -> int:
         return 2
     # Forked before the server is even imported: what the zygote does not hold, no action inherits.
     zygote = start_zygote(options.ready_fd, node)
+    ahead = zygote.spawn(0) if node else None  # starts while the server is imported
 
     from action_runtime.proxy.service import Unavailable, serve
 
     try:
-        serve(options.listen, options.work.absolute(), zygote, options.ready_fd, apart=node is not None)
+        serve(options.listen, options.work.absolute(), zygote, options.ready_fd, ahead)
     except Unavailable as error:
         print(f"action runtime: {error}", file=sys.stderr)
         return 2

@@ -64,11 +64,18 @@ class ActionProxy:
 
     The executor's end is noticed at once and answered; the proxy outlives it. Runs are handed over one at a time,
     or all as they come where ``concurrent``. Both log streams get the sentinel after what an activation has printed.
-    ``apart`` is for executors that take long to start, and so are started ahead, and have no unpacking of their own.
+    ``ahead`` is the channel of executor 0 where executors take long to start, so that one is started ahead; these do
+    not unpack zips themselves.
     """
 
     def __init__(
-        self, zygote: Zygote, selector: BaseSelector, work: Path, concurrent: bool, report: NodeReport, apart: bool
+        self,
+        zygote: Zygote,
+        selector: BaseSelector,
+        work: Path,
+        concurrent: bool,
+        report: NodeReport,
+        ahead: socket | None = None,
     ) -> None:
         self._zygote = zygote
         self._selector = selector
@@ -76,11 +83,11 @@ class ActionProxy:
         self._concurrent = concurrent
         self._report = report
         self._tags = tags_wanted()
-        self._apart = apart
         self._ready: Callable[[], None] | None = None
-        self._ahead: Executor | None = None
-        self._executor: Executor | None = None
         self._processes: dict[int, Executor] = {}
+        self._unpacks = ahead is not None
+        self._ahead = self._attach(0, ahead) if ahead else None
+        self._executor: Executor | None = None
         self._initialised = False
         self._env: dict[str, str] = {}
         self._waiting: deque[Work] = deque()
@@ -90,9 +97,8 @@ class ActionProxy:
 
     def prepare(self, ready: Callable[[], None]) -> None:
         """Call ``ready`` once an init can be served without delay. Its failure is NotReady, raised by the selector's calls."""
-        if self._apart:
+        if self._ahead:
             self._ready = ready
-            self._ahead = self._spawn()
         else:
             ready()
 
@@ -123,7 +129,7 @@ class ActionProxy:
         executor.working[0] = work
         executor.setup = self._setup(init)
         self._tell("start", work)
-        if self._apart and init.binary:
+        if self._unpacks and init.binary:
             executor.unpacker = self._spawn(of=executor)
             self._give(executor.unpacker, executor.setup, init.content)
         else:
@@ -143,7 +149,10 @@ class ActionProxy:
     def _spawn(self, of: Executor | None = None) -> Executor:
         self._spawned += 1
         channel = self._zygote.spawn(self._spawned, Program.UNPACKER if of else Program.EXECUTOR)
-        executor = self._processes[self._spawned] = Executor(self._spawned, channel, FrameReader(channel), of)
+        return self._attach(self._spawned, channel, of)
+
+    def _attach(self, number: int, channel: socket, of: Executor | None = None) -> Executor:
+        executor = self._processes[number] = Executor(number, channel, FrameReader(channel), of)
         self._selector.register(channel, EVENT_READ, lambda _: self._on_channel(executor))
         return executor
 

@@ -22,10 +22,12 @@ class Unavailable(Exception):
     """It cannot listen or work where it was told to; the text says why."""
 
 
-def serve(address: str, work: Path, zygote: Zygote, ready_fd: int | None = None, apart: bool = False) -> NoReturn:
+def serve(
+    address: str, work: Path, zygote: Zygote, ready_fd: int | None = None, ahead: socket.socket | None = None
+) -> NoReturn:
     """Serve the action interface on ``address`` ("unix:PATH" or "tcp:HOST:PORT"), unpacking actions in ``work``.
 
-    One byte goes to ``ready_fd``, which is then closed, once an init can be served without delay. ``apart`` is as in
+    One byte goes to ``ready_fd``, which is then closed, once an init can be served without delay. ``ahead`` is as in
     ActionProxy. Does not return; raises Unavailable. SIGTERM and SIGINT end it and every process of its process group.
     """
     try:
@@ -35,7 +37,7 @@ def serve(address: str, work: Path, zygote: Zygote, ready_fd: int | None = None,
     listener = _listen(address)
     selector = DefaultSelector()
     concurrent = os.environ.get("__OW_ALLOW_CONCURRENT") == "true"
-    proxy = ActionProxy(zygote, selector, work, concurrent, NodeReport.from_environment(), apart)
+    proxy = ActionProxy(zygote, selector, work, concurrent, NodeReport.from_environment(), ahead)
     listener.setblocking(False)
     tcp = listener.family != socket.AF_UNIX
 
