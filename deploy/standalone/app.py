@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 from deploy.standalone import actions, activations, info, namespaces, packages, rules, triggers, web
 from deploy.standalone.core import Platform
 from deploy.standalone.errors import ApiError, Rejection, no_route
-from deploy.standalone.exchange import Exchange
+from deploy.standalone.exchange import JSON_TYPE, Exchange
 from deploy.standalone.later import Later
 from deploy.standalone.rest import platform, text_answer
 from deploy.standalone.transactions import transaction_id_of
@@ -78,14 +78,16 @@ def _admit() -> Response | None:
         raise Rejection(503, "The server is stopping.", {"Connection": "close"})
     if len(environ.get("REQUEST_URI", "")) > MAX_URI:
         raise Rejection(414, f"The URI is longer than {MAX_URI} characters.")
+    if method == "OPTIONS" and not exchange.web:
+        return text_answer("OK")
     if not _is_api(path) or exchange.web:
         return None
-    if method == "OPTIONS":
-        return text_answer("OK")
     if not _KEYLESS.fullmatch(path):
         exchange.user = parts.users.require(environ.get("HTTP_AUTHORIZATION"))
     if method == "HEAD":
         raise no_route()
+    if method == "GET" and environ.get("HTTP_ACCEPT") and not request.accept_mimetypes.quality(JSON_TYPE):
+        raise Rejection(406, f"This answer is only available as {JSON_TYPE}.")
     return None
 
 

@@ -85,7 +85,14 @@ def test_images_of_all_forms(guest: Any, image: str) -> None:
 
 @pytest.mark.parametrize(
     ("given", "kept"),
-    [("1", "1.0.0"), ("1.2", "1.2.0"), ("1.2.3", "1.2.3"), ("01.2.3", "1.2.3"), ("1.2.3.4", "1.2.3"), ("1.2.", "1.2.0")],
+    [
+        ("1", "1.0.0"),
+        ("1.2", "1.2.0"),
+        ("1.2.3", "1.2.3"),
+        ("01.2.3", "1.2.3"),
+        ("1.2.3.4", "1.2.3"),
+        ("1.2.", "1.2.0"),
+    ],
 )
 def test_versions_of_few_parts(guest: Any, given: str, kept: str) -> None:
     assert _put(guest, "version", exec=PYTHON, version=given).json()["version"] == kept
@@ -123,7 +130,9 @@ def test_fields_of_the_wrong_form_are_a_400_and_change_nothing(guest: Any, field
     assert guest.ns("GET", "actions/formed").json() == before
 
 
-@pytest.mark.parametrize("field", ["version", "publish", "parameters", "annotations", "limits", "exec", "delAnnotations"])
+@pytest.mark.parametrize(
+    "field", ["version", "publish", "parameters", "annotations", "limits", "exec", "delAnnotations"]
+)
 def test_null_stands_for_nothing_given(guest: Any, field: str) -> None:
     before = _put(guest, "nulled", exec=PYTHON, parameters=_pairs(a=1), publish=True).json()
     after = _put(guest, "nulled", **{field: None}).json()

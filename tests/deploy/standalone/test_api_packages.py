@@ -36,7 +36,8 @@ def test_annotation_of_bindings_is_the_servers(guest: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "binding", [None, [], "guest/x", {"name": "x"}, {"namespace": "guest"}, {"namespace": "_", "name": "a b$"}, {"a": 1}]
+    "binding",
+    [None, [], "guest/x", {"name": "x"}, {"namespace": "guest"}, {"namespace": "_", "name": "a b$"}, {"a": 1}],
 )
 def test_bindings_of_the_wrong_form_are_a_400(guest: Any, binding: Any) -> None:
     assert guest.ns("PUT", "packages/malformed", {"binding": binding}).status_code == 400

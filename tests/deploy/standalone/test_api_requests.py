@@ -108,7 +108,17 @@ def test_requests_that_reach_no_resource_get_no_cors_headers(
     assert ORIGIN not in reply.headers
 
 
-@pytest.mark.parametrize("path", ["/api/v1", "/api/v1/namespaces", "/api/v1/namespaces/_/actions/x", "/api/v1/nothing"])
+@pytest.mark.parametrize(
+    ("accept", "status"), [("*/*", 200), ("text/html,*/*;q=0.8", 200), ("", 200), ("text/html", 406)]
+)
+def test_answers_are_json_for_those_who_take_it(guest: Any, accept: str, status: int) -> None:
+    for path in ("", "/namespaces", "/namespaces/_/actions"):
+        assert guest("GET", f"/api/v1{path}", headers={"Accept": accept}).status_code == status
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "/api/v1", "/api/v1/namespaces", "/api/v1/namespaces/_/actions/x", "/api/v1/nothing"]
+)
 def test_options_need_no_key(nobody: Any, path: str) -> None:
     reply = nobody("OPTIONS", path, headers={"Origin": "http://page.example"})
     assert (reply.status_code, reply.text, reply.headers[ORIGIN]) == (200, "OK", "*")

@@ -42,7 +42,16 @@ def tick(guest: Any) -> str:
 
 @pytest.mark.parametrize(
     ("feed", "status"),
-    [("/ns/pkg/feed", 200), ("feed", 200), ("a/b/c/d", 200), ("", 400), ("/", 400), ("a b$", 400), (1, 400), (None, 400)],
+    [
+        ("/ns/pkg/feed", 200),
+        ("feed", 200),
+        ("a/b/c/d", 200),
+        ("", 400),
+        ("/", 400),
+        ("a b$", 400),
+        (1, 400),
+        (None, 400),
+    ],
 )
 def test_feeds_of_new_triggers_must_be_names(guest: Any, feed: Any, status: int) -> None:
     guest.ns("DELETE", "triggers/fed")

@@ -224,7 +224,13 @@ def test_errors_of_the_action_are_answers(nobody: Any) -> None:
 
 @pytest.mark.parametrize(
     ("accept", "status"),
-    [("*/*", 200), ("application/json", 200), ("text/html, */*;q=0.1", 200), ("text/html", 406), ("application/json;q=0", 406)],
+    [
+        ("*/*", 200),
+        ("application/json", 200),
+        ("text/html, */*;q=0.1", 200),
+        ("text/html", 406),
+        ("application/json;q=0", 406),
+    ],
 )
 def test_answers_are_of_a_type_that_the_client_takes(nobody: Any, accept: str, status: int) -> None:
     reply = nobody("GET", f"{WEB}/default/view.json", headers={"Accept": accept})

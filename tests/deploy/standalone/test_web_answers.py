@@ -51,7 +51,12 @@ def _answer(extension: str, result: Any, status: Status = Status.SUCCESS) -> tup
         (".text", {"text": True}, 200, b"true"),
         (".text", {"text": None}, 200, b"null"),
         (".text", {"text": 7}, 200, b"7"),
-        (".text", {"text": {"b": [1, {"c": 2}], "a": "é"}}, 200, '{\n  "a": "é",\n  "b": [1, {\n    "c": 2\n  }]\n}'.encode()),
+        (
+            ".text",
+            {"text": {"b": [1, {"c": 2}], "a": "é"}},
+            200,
+            '{\n  "a": "é",\n  "b": [1, {\n    "c": 2\n  }]\n}'.encode(),
+        ),
         (".text", {"text": [1, "x"]}, 200, b'[1, "x"]'),
         (".text", [1, 2], 200, b"[1, 2]"),
         (".text", {"other": 1}, 404, b""),
