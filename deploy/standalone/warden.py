@@ -69,10 +69,10 @@ def clear(run_dir: Path, cgroup: str, temporary: str) -> None:
                 held.callback(os.close, leftovers.lock(driver.create(cgroup).folders[0]))
         except OSError:  # another server has the place now, or it is gone
             return
-        leftovers.clear(run_dir, driver, cgroup or None)
         if (engine := DockerEngine.connect()) is not None:
             with contextlib.suppress(EngineError):  # the next server tries again
                 leftovers.clear_docker(engine, run_dir, cgroup if driver is not None else None)
+        leftovers.clear(run_dir, driver, cgroup or None)
         if driver is not None:
             leftovers.dissolve(driver, cgroup)
         with contextlib.suppress(OSError):  # it may hold what is not ours

@@ -29,7 +29,12 @@ def container(docker_engine: Engine) -> Iterator[tuple[Container, int]]:
     """A container of the image without the LLM packages, and its port."""
     client = docker.DockerClient(base_url=docker_engine.host)
     started = client.containers.run(
-        docker_engine.image, detach=True, mem_limit="128m", pids_limit=1024, cap_drop=["ALL"], ports={8080: ("127.0.0.1", None)}
+        docker_engine.image,
+        detach=True,
+        mem_limit="128m",
+        pids_limit=1024,
+        cap_drop=["ALL"],
+        ports={8080: ("127.0.0.1", None)},
     )
     try:
         started.reload()

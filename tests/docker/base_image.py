@@ -16,7 +16,10 @@ from pathlib import Path
 # What the image's build runs besides Python.
 TOOLS = ("sh", "ls", "rm", "mkdir", "chown", "sleep")
 PACKAGES = ("pip", "h11")
-LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "turtledemo", "pydoc_data", "site-packages", "dist-packages"}
+LEFT_OUT = {
+    "test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "turtledemo", "pydoc_data",
+    "site-packages", "dist-packages",
+}  # fmt: skip
 
 
 def base_image() -> bytes:

@@ -73,7 +73,8 @@ def _images(host: str, repository: Path) -> Iterator[None]:
         client.api.import_image_from_data(base_image(), *base.split(":"))
         with tempfile.TemporaryDirectory() as folder:
             context = Path(folder) / "context"
-            shutil.copytree(repository / "runtime-image", context, ignore=shutil.ignore_patterns("__pycache__", "wheels"))
+            unwanted = shutil.ignore_patterns("__pycache__", "wheels")
+            shutil.copytree(repository / "runtime-image", context, ignore=unwanted)
             client.images.build(path=str(context), tag=RUNTIME, rm=True, buildargs={"BASE": base, "PACKAGES": ""})
         yield
     finally:
@@ -85,7 +86,7 @@ def _images(host: str, repository: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_engine() -> Iterator[str]:
-    """An engine that touches neither packet filters nor routing, with a bridge and a folder of its own: several may run."""
+    """An engine with a bridge and a folder of its own, that touches neither packet filters nor routing."""
     folder = Path(tempfile.mkdtemp(prefix="owl-dockerd-"))
     host, group, bridge = f"unix://{folder}/docker.sock", f"owl-dockerd-{os.getpid()}", f"owl{os.getpid()}"
     _ip("link", "add", bridge, "type", "bridge")

@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -44,7 +43,10 @@ class NotThere(EngineError):
 
 
 class DockerEngine:
-    """Thread-safe. Every method but :meth:`connect` raises :class:`EngineError`, within :data:`TIMEOUT_S` if not said."""
+    """Thread-safe. Every method but :meth:`connect` raises :class:`EngineError`.
+
+    Each request takes at most :data:`TIMEOUT_S`, if nothing else is said.
+    """
 
     def __init__(self, client: Client) -> None:
         """Raises :class:`EngineError`."""
@@ -92,7 +94,8 @@ class DockerEngine:
         """See to it that there is the image.
 
         As in OpenWhisk an image of a user's own without a tag or tagged ``latest`` is pulled each time, and must be.
-        Any other is pulled when it is not there. Takes at most :data:`PULL_TIMEOUT_S`. Raises :class:`ImageUnavailable`.
+        Any other is pulled when it is not there. Takes at most :data:`PULL_TIMEOUT_S`.
+        Raises :class:`~deploy.standalone.invoker.container.ImageUnavailable`.
         """
         moving = not managed and _tag(image) in (None, "latest")
         try:
@@ -199,7 +202,7 @@ def _client(host: str) -> Client:
 
     place = urlsplit(host)
     if place.scheme != "unix" and not (place.scheme in ("tcp", "http") and place.hostname in _LOOPBACK):
-        raise EngineError(f"the engine at {host} is not on this machine, where actions are reached over its bridge network")
+        raise EngineError(f"the engine at {host} is not on this machine, and its bridge network cannot be reached")
     try:
         options = docker.utils.kwargs_from_env() | {"base_url": host}
         client = Client(**options, version="auto", timeout=CONNECT_TIMEOUT_S, max_pool_size=MOST_CONNECTIONS)

@@ -12,7 +12,7 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 class Gate:
-    """Passes each connection made to ``listening`` on to ``target``. Both sockets stay the gate's until :meth:`close`."""
+    """Passes each connection made to ``listening``, which it closes at its end, on to ``target``."""
 
     def __init__(self, listening: socket.socket, target: tuple[str, int]) -> None:
         self._listening = listening

@@ -16,7 +16,7 @@ from pathlib import Path
 from deploy.standalone.invoker.docker_container import FOLDER_LABEL, GROUP_LABEL
 from deploy.standalone.invoker.docker_engine import DockerEngine
 from deploy.standalone.invoker.process import KILL_TIMEOUT_S, PID
-from rm_agent.cgroup import CgroupDriver
+from rm_agent.cgroup import CgroupDriver, CgroupNotFound
 
 REMOVERS = 8  # an engine takes tenths of a second for each, mostly waiting
 
@@ -77,7 +77,8 @@ def clear(run_dir: Path, driver: CgroupDriver | None, parent: str | None) -> int
         for name in driver.children(parent):
             found.add(name)
             group = driver.create(f"{parent}/{name}")  # completes one of which only a part was removed
-            group.kill()
+            with contextlib.suppress(CgroupNotFound):  # Docker removes the group of a container that has ended
+                group.kill()
             group.remove()
     for folder in run_dir.iterdir():
         if _CONTAINER.fullmatch(folder.name) and folder.is_dir():

@@ -99,7 +99,9 @@ def gone(sdk: docker.DockerClient) -> bool:
     return not [found for found in sdk.containers.list(all=True, ignore_removed=True) if found.name.startswith("wsk")]
 
 
-def test_it_gets_what_openwhisk_gives_and_no_log_file(start: Start, sdk: docker.DockerClient, engine: DockerEngine) -> None:
+def test_it_gets_what_openwhisk_gives_and_no_log_file(
+    start: Start, sdk: docker.DockerClient, engine: DockerEngine
+) -> None:
     start("wsk0_7_guest_act", memory=128)
     about = sdk.containers.get("wsk0_7_guest_act").attrs
     host, environment = about["HostConfig"], about["Config"]["Env"]
@@ -114,7 +116,10 @@ def test_it_gets_what_openwhisk_gives_and_no_log_file(start: Start, sdk: docker.
 
 def test_it_serves_an_action_and_its_two_streams(start: Start) -> None:
     container = start()
-    code = "import sys\ndef main(args):\n    print('to', 'out')\n    print('to err', file=sys.stderr)\n    return {'ok': 1}\n"
+    code = (
+        "import sys\ndef main(args):\n    print('to', 'out')\n    print('to err', file=sys.stderr)\n"
+        "    return {'ok': 1}\n"
+    )
     assert run(container, code) == (200, {"ok": 1})
     assert output(container.streams[0], b"XXX_THE_END").startswith(b"to out\n")
     assert output(container.streams[1], b"XXX_THE_END").startswith(b"to err\n")

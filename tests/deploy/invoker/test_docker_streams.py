@@ -22,7 +22,9 @@ def encoded(frames: list[tuple[int, bytes]]) -> bytes:
 
 
 @given(frames=FRAMES, cuts=st.lists(st.integers(0, 1500)))
-def test_each_stream_comes_out_whole_however_the_frames_are_cut(frames: list[tuple[int, bytes]], cuts: list[int]) -> None:
+def test_each_stream_comes_out_whole_however_the_frames_are_cut(
+    frames: list[tuple[int, bytes]], cuts: list[int]
+) -> None:
     data, found, parser = encoded(frames), [b"", b""], Frames()
     edges = [0, *sorted(cut for cut in cuts if cut <= len(data)), len(data)]
     for start, end in zip(edges, edges[1:], strict=False):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import docker
+import psutil
 import pytest
 
 from tests.deploy.standalone.test_serve import started
@@ -19,8 +17,16 @@ from tests.docker.engine import Engine
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-HELLO = "import sys\ndef main(args):\n    print('hello', args.get('name'))\n    print('oh', file=sys.stderr)\n    return {'name': args.get('name')}\n"
-Eventually = Callable[..., None]
+HELLO = """
+import sys
+
+def main(args):
+    print("hello", args.get("name"))
+    print("oh", file=sys.stderr)
+    return {"name": args.get("name")}
+"""
+GREEDY = "def main(args):\n    return {'size': len(bytearray(400 << 20))}\n"
+NAP = "import time\ndef main(args):\n    time.sleep(9)\n    return {}\n"
 
 
 @pytest.fixture
@@ -76,11 +82,11 @@ def test_blackbox_actions(serving: Any, client: Any, in_docker: Engine, sdk: doc
         assert logs_of(guest, warm) == ["stderr: oh", "stdout: hello again"]
         assert len(ours(sdk)) == 1
 
-        put(guest, "big", "def main(args):\n    return {'size': len(bytearray(400 << 20))}\n", in_docker.image, limits={"memory": 128})
+        put(guest, "big", GREEDY, in_docker.image, limits={"memory": 128})
         reply = guest.invoke("big")
         assert reply.status_code == 502
 
-        put(guest, "nap", "import time\ndef main(args):\n    time.sleep(9)\n    return {}\n", in_docker.image, limits={"timeout": 300})
+        put(guest, "nap", NAP, in_docker.image, limits={"timeout": 300})
         assert "time limits of 300" in guest.invoke("nap").json()["response"]["result"]["error"]
 
         missing = "owlbb/none:1"
@@ -98,7 +104,8 @@ def test_blackbox_actions(serving: Any, client: Any, in_docker: Engine, sdk: doc
 def test_an_action_in_a_container_reaches_the_api(serving: Any, client: Any, in_docker: Engine) -> None:
     code = (
         "import os, urllib.request\ndef main(args):\n"
-        "    return {'ping': urllib.request.urlopen(os.environ['__OW_API_HOST'] + '/ping', timeout=5).read().decode()}\n"
+        "    answer = urllib.request.urlopen(os.environ['__OW_API_HOST'] + '/ping', timeout=5)\n"
+        "    return {'ping': answer.read().decode()}\n"
     )
     with serving(stem_cells=0) as server:
         guest = client(server.url)
@@ -112,23 +119,34 @@ def test_managed_kinds_in_docker_start_from_stem_cells_and_get_the_actions_cpu(
     with serving(containers="docker", images={"python:3.11": in_docker.image}, stem_cells=1) as server:
         eventually(lambda: len(ours(sdk)) == 1)
         guest = client(server.url)
-        guest.put_action("hello", HELLO, limits={"memory": 128}, annotations=[{"key": "resources", "value": {"cpu": 500}}])
+        half = [{"key": "resources", "value": {"cpu": 500}}]
+        guest.put_action("hello", HELLO, limits={"memory": 128}, annotations=half)
         record = guest.invoke("hello", {"name": "stem"}).json()
         assert record["response"]["result"] == {"name": "stem"}
         assert annotation(record, "kind") == "python:3.11"
         (claimed,) = [found for found in ours(sdk) if found.attrs["HostConfig"]["NanoCpus"]]
         assert claimed.name == "wsk0_1_prewarm_python311"
-        assert (claimed.attrs["HostConfig"]["NanoCpus"], claimed.attrs["HostConfig"]["Memory"]) == (500_000_000, 128 << 20)
+        host = claimed.attrs["HostConfig"]
+        assert (host["NanoCpus"], host["Memory"]) == (500_000_000, 128 << 20)
 
 
-def test_no_container_outlives_a_killed_server(tmp_path: Path, client: Any, in_docker: Engine, sdk: docker.DockerClient) -> None:
-    with started("--port", "0", home=tmp_path) as (process, url, _):
+@pytest.mark.parametrize("warden_lives", [True, False])
+def test_no_container_outlives_a_killed_server_and_its_successor(
+    warden_lives: bool, tmp_path: Path, client: Any, in_docker: Engine, sdk: docker.DockerClient
+) -> None:
+    options = ("--port", "0", "--cgroup", f"owltest-{os.getpid()}")
+    with started(*options, home=tmp_path) as (process, url, _):
         guest = client(url)
         put(guest, "hello", HELLO, in_docker.image)
         assert guest.invoke("hello").status_code == 200
         assert len(ours(sdk)) == 1
+        for child in psutil.Process(process.pid).children():
+            if not warden_lives and "deploy.standalone.warden" in child.cmdline():
+                child.kill()
         process.kill()
         process.wait(10)
+    if not warden_lives:
+        assert len(ours(sdk)) == 1
+        with started(*options, home=tmp_path):
+            eventually(lambda: not ours(sdk))
     eventually(lambda: not ours(sdk))
-
-
