@@ -33,12 +33,13 @@ async function loadSource (folder, main, source) {
   // As OpenWhisk does it: the function may be any name of the code's scope, or else is exported.
   const [first, ...rest] = main.split('.')
   const capture = isReserved(first)
-    ? ''
+    ? '\n'
     : `\n;globalThis[Symbol.for('${FOUND.description}')] = typeof ${first} === 'undefined' ? undefined : ${first};\n`
-  const isModule = needsModule(source)
+  const text = source.replace(/^#!.*/, '')
+  const isModule = needsModule(text, folder)
   // Their extensions say what they are, whatever a package.json further up says.
   const file = path.join(folder, isModule ? 'index.mjs' : 'index.cjs')
-  onDisk(() => fs.writeFileSync(file, source + capture))
+  onDisk(() => fs.writeFileSync(file, isModule ? text + capture : `(function () {${text}${capture}}).call(globalThis)\n`))
   const exported = isModule ? await import(pathToFileURL(file)) : createRequire(file)(file)
   const named = globalThis[FOUND]
   delete globalThis[FOUND]
@@ -46,13 +47,13 @@ async function loadSource (folder, main, source) {
   return typeof found === 'function' ? found : exportedFunction(exported, main)
 }
 
-function needsModule (source) {
-  if (!/\b(import|export|await)\b/.test(source)) return false
+function needsModule (text, folder) {
   try {
-    vm.compileFunction(source.replace(/^#!.*/, ''))
+    vm.compileFunction(text, [], { filename: path.join(folder, 'index.cjs') })
     return false
   } catch (error) {
-    return OF_MODULES.test(error.message)
+    if (OF_MODULES.test(error.message)) return true
+    throw error
   }
 }
 

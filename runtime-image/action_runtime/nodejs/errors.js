@@ -21,8 +21,13 @@ function answered (error) {
   return { name, message, stack: withoutOurFrames(String(stack)), ...error }
 }
 
+/** What called our frames is not the action's either. */
 function withoutOurFrames (text) {
-  return text.split('\n').filter((line) => !(/^ +at /.test(line) && line.includes(__dirname))).join('\n')
+  let ours = false
+  return text.split('\n').filter((line) => {
+    ours = /^ +at /.test(line) && (ours || line.includes(__dirname))
+    return !ours
+  }).join('\n')
 }
 
 module.exports = { shown, named, answered, withoutOurFrames }
