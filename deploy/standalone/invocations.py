@@ -150,15 +150,19 @@ class Invocations:
             raise ApiError(503, "The server is stopping.") from None
 
     def _single(self, caller: Caller, target: Resolved, payload: Any, accepted: Activation) -> Future[Record]:
-        invocation = Invocation(
-            activation_id=accepted.id,
-            transaction_id=caller.transaction_id,
-            action=runnable(target, payload),
-            payload=_arguments(target, payload),
-            received_ms=accepted.doc["start"],
-            namespace=caller.user.name,
-            api_key=caller.user.api_key,
-        )
+        try:
+            invocation = Invocation(
+                activation_id=accepted.id,
+                transaction_id=caller.transaction_id,
+                action=runnable(target, payload),
+                payload=_arguments(target, payload),
+                received_ms=accepted.doc["start"],
+                namespace=caller.user.name,
+                api_key=caller.user.api_key,
+            )
+        except Exception:  # it was accepted: there must be a record of it
+            self._keep(accepted, records.ended(accepted.doc, _DEFECT))
+            raise
         finished: Future[Record] = Future()
 
         def finish(done: Future[Outcome]) -> None:
