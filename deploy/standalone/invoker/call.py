@@ -59,9 +59,10 @@ class Call:
             "name": action.path.rpartition("/")[2],
             "main": action.main,
             "binary": action.binary,
-            "code": action.code or "",
             "env": environment,
         }
+        if action.code is not None:  # an image may need none
+            value["code"] = action.code
         return json.dumps({"value": value}).encode()
 
     def run_body(self) -> bytes:

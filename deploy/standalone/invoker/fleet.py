@@ -58,8 +58,8 @@ class Fleet:
         self._loop = Loop("invoker-loop")
         self._workers = ThreadPoolExecutor(WORKERS, "invoker-worker")
         self._docker_workers = ThreadPoolExecutor(DOCKER_WORKERS, "invoker-docker")
-        self.docker = Docker(settings, self._driver)
-        self._docker_workers.submit(self.docker.engine)  # removes what a killed server left there
+        self._docker = Docker(settings, self._driver)
+        self._docker_workers.submit(self._docker.engine)  # removes what a killed server left there
 
     def _take_possession(self) -> int:
         """Lock the folder and the group, and clear both of a previous server's containers: their number."""
@@ -92,6 +92,13 @@ class Fleet:
         """Do something short on the loop's thread, under no lock."""
         self._loop.at(0.0, work)
 
+    def look_for_docker(self, then: Callable[[bool], None]) -> None:
+        """Say on a worker whether there is a Docker Engine."""
+        try:
+            self._docker_workers.submit(lambda: then(self._docker.engine() is not None))
+        except RuntimeError:  # they have ended, and the invoker will say that it has closed
+            then(True)
+
     def later(self, seconds: float, work: Callable[[], None]) -> None:
         """As :meth:`soon`, but after a while."""
         self._loop.at(time.monotonic() + seconds, work)
@@ -117,10 +124,10 @@ class Fleet:
     def close(self) -> None:
         """Wait until the removed containers are gone, end the threads, give back folder and group."""
         self._loop.close()
-        self.docker.abandon_pulls()
+        self._docker.abandon_pulls()
         self._workers.shutdown(wait=True)
         self._docker_workers.shutdown(wait=True)
-        self.docker.close()
+        self._docker.close()
         if self._driver is not None:
             try:
                 leftovers.dissolve(self._driver, self._settings.cgroup)
@@ -157,7 +164,7 @@ class Fleet:
         """Raises :class:`StartFailed`."""
         if flavour.image is None:
             return ProcessContainer(name, self._settings, self._driver, flavour, memory_mib)
-        return self.docker.make(name, flavour, memory_mib)
+        return self._docker.make(name, flavour, memory_mib)
 
     def _collector(self) -> Collector:
         return Demultiplexer() if self._settings.concurrency > 1 else SoleCollector()

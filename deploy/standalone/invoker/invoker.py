@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from functools import partial
 
 from deploy.standalone.invoker import flavour as flavours
 from deploy.standalone.invoker.call import Call
@@ -47,6 +48,7 @@ class ProcessInvoker:
         self._lock = threading.RLock()
         self._fleet = Fleet(settings, self._lock)
         self._closed = False
+        self._docker_found = False
         with self._lock:
             self._dispatcher = Dispatcher(settings, self._fleet, self._lock, events)
 
@@ -66,16 +68,37 @@ class ProcessInvoker:
         Callbacks of the future run on the loop's thread: they must be short.
         """
         call = Call(invocation)
-        if refusal := self._refusal(call):
-            call.decide(refusal)
-            call.future.set_result(call.outcome([]))
-            return call.future
+        refusal = self._refusal(call)
+        if refusal is not None:
+            self._refuse(call, refusal)
+        elif self._needs_docker(call) and not self._docker_found:
+            self._fleet.look_for_docker(partial(self._admit, call))
+        else:
+            self._accept(call)
+        return call.future
+
+    def _admit(self, call: Call, docker_found: bool) -> None:
+        """On a worker: looking for the engine may take seconds."""
+        if docker_found:
+            self._docker_found = True
+            self._accept(call)
+        else:
+            image = flavours.of_action(call.action, self.settings).image
+            self._refuse(call, developer_error(f"Failed to pull container image '{image}'."))
+
+    def _accept(self, call: Call) -> None:
         with self._lock:
             if self._dispatcher.closing:
                 call.future.set_exception(InvokerClosed("the server is shutting down"))
             else:
                 self._dispatcher.accept(call)
-        return call.future
+
+    def _refuse(self, call: Call, verdict: Verdict) -> None:
+        call.decide(verdict)
+        call.future.set_result(call.outcome([]))
+
+    def _needs_docker(self, call: Call) -> bool:
+        return call.action.image is not None or self.settings.containers == "docker"
 
     def stats(self) -> dict[str, float]:
         """Containers by state (count and MiB), calls waiting, and counters since the start."""
@@ -120,11 +143,9 @@ class ProcessInvoker:
         """The answer for what can never run here."""
         action = call.action
         try:
-            flavour = flavours.of_action(action, self.settings)
+            flavours.of_action(action, self.settings)
         except flavours.UnknownKind as error:
             return internal_error(str(error))
-        if flavour.image is not None and self._fleet.docker.engine() is None:
-            return developer_error(f"Failed to pull container image '{flavour.image}'.")
         if action.limits.memory_mib > self.settings.user_memory_mib:
             return internal_error(
                 f"The action needs {action.limits.memory_mib} MiB, more than the {self.settings.user_memory_mib} MiB this server has."

@@ -201,6 +201,25 @@ def test_an_exit_ends_all_calls_of_the_container(concurrent, run_dir: Path) -> N
         assert (call.result(20).status, call.result().result) == (Status.DEVELOPER_ERROR, {"error": "command exited"})
 
 
+def test_all_that_wait_for_a_container_that_does_not_start_are_told(make_invoker, invocation) -> None:
+    invoker = make_invoker(concurrency=4, stem_cells=0, container_env={"PYTHONHOME": "/nowhere"})
+    calls = [invoker.submit(invocation(WAIT, {}, concurrency=4)) for _ in range(4)]
+    for call in calls:
+        assert call.result(20).status is Status.INTERNAL_ERROR
+        assert call.result().result["error"].startswith("The action's container did not start: ")
+    assert invoker.stats()["containersStarted"] == 3
+
+
+def test_all_that_wait_for_a_container_that_dies_while_it_starts_get_another(
+    concurrent, run_dir: Path, eventually
+) -> None:
+    calls = [concurrent(WAIT, {"n": n, "gate": str(run_dir)}) for n in range(4)]
+    eventually(lambda: list(run_dir.glob("wsk0_1_*/pid")) and (run_dir / "wsk0_1_guest_act" / "pid").read_text())
+    os.kill(int((run_dir / "wsk0_1_guest_act" / "pid").read_text()), signal.SIGKILL)
+    assert [call.result(20).result for call in calls] == [{"n": n} for n in range(4)]
+    assert concurrent.invoker.stats()["containersStarted"] == 2
+
+
 def test_a_container_is_paused_only_when_its_last_call_is_over(make_invoker, invocation, run_dir: Path, eventually) -> None:
     invoker = make_invoker(concurrency=4, stem_cells=0, pause_grace_s=0.05)
     gate = run_dir / "gate"

@@ -390,7 +390,7 @@ def test_what_cannot_run_here_is_told_at_once(
     make_invoker, invocation, more, status, error, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///there/is/none")
-    outcome = make_invoker(stem_cells=0).submit(invocation(**more)).result(0)
+    outcome = make_invoker(stem_cells=0).submit(invocation(**more)).result(5)
     assert outcome.status is status
     assert error in outcome.result["error"]
 
