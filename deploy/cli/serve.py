@@ -94,11 +94,9 @@ class _ImageType(click.ParamType):
     type=click.Choice(["process", "docker"]),
     default="process",
     show_default=True,
-    help="What runs actions: processes of this machine, or containers of the Docker Engine. Blackbox actions need Docker.",
+    help="What runs actions: processes of this machine, or containers of the Docker Engine.",
 )
-@click.option(
-    "--image", "images", type=_ImageType(), multiple=True, help="Image of a kind, for --containers docker."
-)
+@click.option("--image", "images", type=_ImageType(), multiple=True, help="Image of a kind, for --containers docker.")
 @click.option(
     "--default-cpu",
     "default_cpu_millis",

@@ -21,6 +21,7 @@ from waitress.utilities import Error
 
 from deploy.standalone.http_parser import RequestParser
 from deploy.standalone.jsontext import dumps
+from deploy.standalone.logs import event
 from deploy.standalone.transactions import new_transaction_id
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from deploy.standalone.later import Later
 
 log = logging.getLogger(__name__)
+_access = logging.getLogger("owl.access")
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 # Under this key the application finds a function to call with an answer that is not ready yet.
@@ -73,7 +75,7 @@ class Connection:
         self._parser: RequestParser | None = None
         self._began = 0.0  # when the request that is being read began
         self._close_after = False
-        self.deadline = time.monotonic() + server.limits.request_s
+        self.deadline = time.monotonic() + server.limits.idle_s
         self.descriptor = connected.fileno()
 
     def open(self) -> None:
@@ -149,18 +151,18 @@ class Connection:
     # reading
 
     def _read(self) -> None:
-        try:
-            data = self._socket.recv(_CHUNK)
-        except BlockingIOError:
-            self._advance()
-            return
-        except OSError:
-            self.close()
-            return
-        if not data:
-            self.close()
-            return
-        self._input += data
+        if not self._input:
+            try:
+                self._input = self._socket.recv(_CHUNK)
+            except BlockingIOError:
+                self._await_request()
+                return
+            except OSError:
+                self.close()
+                return
+            if not self._input:
+                self.close()
+                return
         self._advance()
 
     def _advance(self) -> None:
@@ -170,7 +172,11 @@ class Connection:
                 self._parser = self._server.new_parser()
                 self._began = time.monotonic()
             parser = self._parser
-            consumed = parser.received(self._input)
+            try:
+                consumed = parser.received(self._input)
+            except OSError:  # large bodies are kept in files
+                self._refuse("507 Insufficient Storage", "The server's disk has no room for the body of the request.")
+                return
             self._input = self._input[consumed:]
             if parser.error:
                 self._refuse_request(parser.error)
@@ -264,7 +270,7 @@ class Connection:
         self._forget_request()
         self._input = b""
         transaction_id = new_transaction_id()
-        log.info("tid=%s peer=%s refused status=%s", transaction_id, self._peer, status)
+        event(_access, logging.INFO, "refused", tid=transaction_id, peer=self._peer, status=int(status[:3]))
         body = dumps({"error": message, "code": transaction_id}).encode()
         head = (
             f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"

@@ -66,6 +66,7 @@ class HttpServer:
         self._parsing = http_parser.limits(max_body_bytes=limits.max_body_bytes, max_head_bytes=limits.max_head_bytes)
         self._connections: dict[int, Connection] = {}
         self._listening = listening
+        self._accepts_on = listening.fileno()
         self._listening.setblocking(False)
         self._closing = threading.Event()
         self._epoll = select.epoll()
@@ -117,13 +118,15 @@ class HttpServer:
     def _work(self) -> None:
         while not self._closing.is_set():
             for descriptor, _ in self._epoll.poll(-1, 1):
-                if descriptor == self._listening.fileno():
-                    self._accept()
-                elif connection := self._connections.get(descriptor):
-                    try:
+                connection = self._connections.get(descriptor)
+                try:
+                    if connection:
                         connection.ready()
-                    except Exception:  # one client's trouble must not be another's
-                        log.exception("a connection failed")
+                    elif descriptor == self._accepts_on:
+                        self._accept()
+                except Exception:  # one client's trouble must not be another's
+                    log.exception("a connection failed")
+                    if connection:
                         connection.close()
 
     def _accept(self) -> None:
@@ -137,7 +140,7 @@ class HttpServer:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 self._make_room()
         finally:
-            self.rearm(self._listening.fileno(), _LISTEN)
+            self.rearm(self._accepts_on, _LISTEN)
 
     def _welcome(self, connected: socket.socket, address: tuple) -> None:
         if len(self._connections) >= self.limits.connections:
@@ -147,7 +150,11 @@ class HttpServer:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(self, connected, str(address[0]))
         self._connections[connection.descriptor] = connection
-        connection.open()
+        try:
+            connection.open()
+        except OSError:
+            connection.close()
+            raise
 
     def _make_room(self) -> None:
         """Close what has been idle for longest."""

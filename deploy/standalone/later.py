@@ -76,9 +76,9 @@ class Waiting:
 
 
 class Later(Response):
-    """The answer to a blocking call: made by ``answer`` of the record, or of None when ``timeout_s`` are over before.
+    """The answer to a blocking call: ``answer`` makes it of the record, or of None when ``timeout_s`` are over before.
 
-    ``answer`` is called once, on any thread, outside of the request; what it raises is the business of whoever wrote it.
+    ``answer`` is called once, on any thread, outside of the request, and must not raise.
     """
 
     def __init__(

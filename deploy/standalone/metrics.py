@@ -1,7 +1,7 @@
 """`/metrics` in Prometheus form, under OpenWhisk's names where it has one.
 
-``counter_*``, ``gauge_*`` and ``histogram_*`` are what controller and invoker of OpenWhisk publish, ``openwhisk_action_*``
-(:mod:`deploy.standalone.user_metrics`) what its user-events exporter does. ``InvokerEvents`` is implemented here.
+``counter_*``, ``gauge_*`` and ``histogram_*`` are what controller and invoker of OpenWhisk publish,
+``openwhisk_action_*`` (:mod:`deploy.standalone.user_metrics`) what its user-events exporter does.
 """
 
 from __future__ import annotations
@@ -22,11 +22,7 @@ _MIB_GAUGES = {
 
 
 class Metrics:
-    """Counters of the API, what the invoker tells, and the invoker's own figures.
-
-    ``stats``: :meth:`~deploy.standalone.model.Invoker.stats`. ``in_flight``: how many invocations run.
-    ``cache_hits``: how often an entity was found without reading the database.
-    """
+    """Counters of the API, and what the invoker tells (:class:`~deploy.standalone.model.InvokerEvents`)."""
 
     def __init__(self) -> None:
         disable_created_metrics()
@@ -57,7 +53,11 @@ class Metrics:
     def read(
         self, *, stats: Callable[[], Mapping[str, float]], in_flight: Callable[[], int], cache_hits: Callable[[], int]
     ) -> None:
-        """From now on ask these at each scrape. Once."""
+        """From now on, ask these at each scrape; called once.
+
+        ``stats``: :meth:`~deploy.standalone.model.Invoker.stats`. ``in_flight``: how many invocations run.
+        ``cache_hits``: how often an entity was found without reading the database.
+        """
         self._stats, self._in_flight, self._cache_hits = stats, in_flight, cache_hits
         self.registry.register(self)
 

@@ -79,8 +79,10 @@ class Server:
             self._stopping = undo.pop_all()
 
     def stop(self) -> None:
-        """Answer 503 to what is new, let what runs finish for ``settings.drain_s`` (or until :meth:`hurry`), record what
-        did not as failed, remove all containers, close the store."""
+        """Answer 503 to what is new and let what runs finish, for ``settings.drain_s`` or until :meth:`hurry`.
+
+        What did not finish is recorded as failed; then all containers are removed and the store is closed.
+        """
         self._stopping.close()
 
     def hurry(self) -> None:
@@ -94,9 +96,7 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _invoker(
-        self, folder: Path, port: int, metrics: Metrics, undo: contextlib.ExitStack
-    ) -> ProcessInvoker:
+    def _invoker(self, folder: Path, port: int, metrics: Metrics, undo: contextlib.ExitStack) -> ProcessInvoker:
         settings = InvokerSettings(
             user_memory_mib=self.settings.user_memory_mib or _memory_for_actions(),
             api_host=self.url,

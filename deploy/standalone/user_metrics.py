@@ -14,6 +14,7 @@ from prometheus_client.core import Metric
 from deploy.standalone.records import Record
 
 MOST_ACTIONS = 1000
+_MOST_VARIANTS = 16  # of kind and memory, for one action
 _STATUSES = ("success", "application_error", "action_developer_error", "whisk_internal_error")
 _LABELS = ("namespace", "initiator", "action")
 
@@ -34,7 +35,7 @@ class _Series:
 
 
 class UserMetrics:
-    """``openwhisk_action_*``: for the actions that ran last, :data:`MOST_ACTIONS` at most, so that scrapes stay small."""
+    """``openwhisk_action_*`` of the actions that ran last, :data:`MOST_ACTIONS` at most: scrapes stay small."""
 
     def __init__(self, registry: CollectorRegistry, most_actions: int = MOST_ACTIONS) -> None:
         self._most = most_actions
@@ -59,14 +60,10 @@ class UserMetrics:
         # A sequence of which nothing could run has no limits.
         memory = annotations.get("limits", {"memory": 0})["memory"]
         status = record["response"]["status"].replace(" ", "_")
+        labels = (namespace, record["namespace"], action)
         with self._lock:
-            series = self._of((namespace, record["namespace"], action))
-            counter = series.activations.get((annotations["kind"], str(memory)))
-            if counter is None:
-                key = (annotations["kind"], str(memory))
-                counter = self._activations.labels(namespace, record["namespace"], action, *key)
-                series.activations[key] = counter
-            counter.inc()
+            series = self._of(labels)
+            self._activations_of(labels, series, (annotations["kind"], str(memory))).inc()
             series.statuses[status] += 1
             series.memory.set(memory)
             series.wait.observe(annotations["waitTime"] / 1000)
@@ -99,6 +96,16 @@ class UserMetrics:
         else:
             self._series.move_to_end(labels)
         return series
+
+    def _activations_of(self, labels: _Labels, series: _Series, key: tuple[str, str]) -> Counter:
+        counter = series.activations.get(key)
+        if counter is None:
+            if len(series.activations) >= _MOST_VARIANTS:
+                oldest = next(iter(series.activations))
+                del series.activations[oldest]
+                self._activations.remove(*labels, *oldest)
+            counter = series.activations[key] = self._activations.labels(*labels, *key)
+        return counter
 
     def _forget(self, labels: _Labels, series: _Series) -> None:
         metrics: tuple[Any, ...] = (self._cold_starts, self._wait, self._init, self._duration, self._memory)

@@ -103,7 +103,12 @@ def asked(server: Server, *parts: bytes, **options: Any) -> Answer:
 
 @pytest.mark.parametrize(
     "half",
-    [b"G", b"GET /ping HTTP/1.1\r\n", FIRE + b"Content-Length: 10\r\n\r\n{", FIRE + b"Transfer-Encoding: chunked\r\n\r\n5\r\n"],
+    [
+        b"G",
+        b"GET /ping HTTP/1.1\r\n",
+        FIRE + b"Content-Length: 10\r\n\r\n{",
+        FIRE + b"Transfer-Encoding: chunked\r\n\r\n5\r\n",
+    ],
     ids=["first line", "head", "body", "chunk"],
 )
 def test_half_a_request_is_told_that_time_is_up(server: Server, half: bytes) -> None:
@@ -228,7 +233,8 @@ def test_chunks_that_are_none(server: Server, chunk: bytes) -> None:
 
 def test_a_body_in_chunks_is_a_body(server: Server) -> None:
     request = FIRE + b"Transfer-Encoding: chunked\r\n\r\n"
-    assert asked(server, request, b"1\r\n{\r\n", b"1;x=y\r\n}\r\n", b"0\r\nTrailer: x\r\n\r\n", pause_s=0.02).status == 404
+    chunks = (b"1\r\n{\r\n", b"1;x=y\r\n}\r\n", b"0\r\nTrailer: x\r\n\r\n")
+    assert asked(server, request, *chunks, pause_s=0.02).status == 404
 
 
 def test_bodies_over_the_limit_with_a_length(server: Server) -> None:
@@ -339,6 +345,16 @@ def test_requests_in_one_go_are_answered_in_turn(server: Server, guest: Any) -> 
         for body in bodies:
             assert wire.answer().json == json.loads(body)
             assert wire.answer().body == b"pong"
+
+
+def test_requests_in_one_go_are_answered_though_the_client_has_said_all_it_will(server: Server, guest: Any) -> None:
+    guest.put_action("echo")
+    call = b"POST /api/v1/namespaces/_/actions/echo?blocking=true&result=true HTTP/1.1\r\n" + HOST + AUTH + JSON
+    with Wire(server) as wire:
+        wire.send((call + b"Content-Length: 2\r\n\r\n{}") * 3)
+        wire.socket.shutdown(socket.SHUT_WR)
+        assert [wire.answer().status for _ in range(3)] == [200, 200, 200]
+        assert wire.ended()
 
 
 def test_http_1_0_ends_with_the_answer_unless_asked(server: Server) -> None:

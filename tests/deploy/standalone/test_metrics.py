@@ -60,9 +60,7 @@ class Scrape:
         reply = client("GET", "/metrics")
         assert reply.status_code == 200
         self.text = reply.text
-        self.samples = [
-            sample for family in text_string_to_metric_families(reply.text) for sample in family.samples
-        ]
+        self.samples = [sample for family in text_string_to_metric_families(reply.text) for sample in family.samples]
 
     def value(self, name: str, **labels: str) -> float:
         found = [s.value for s in self.samples if s.name == name and labels.items() <= s.labels.items()]
@@ -141,7 +139,13 @@ def test_actions_without_number_do_not_make_figures_without_number() -> None:
 
 
 def _record(name: str) -> dict[str, Any]:
-    annotations = {"path": f"guest/{name}", "kind": "python:3.11", "waitTime": 1, "initTime": 2, "limits": {"memory": 256}}
+    annotations = {
+        "path": f"guest/{name}",
+        "kind": "python:3.11",
+        "waitTime": 1,
+        "initTime": 2,
+        "limits": {"memory": 256},
+    }
     return {
         "namespace": "guest",
         "duration": 3,

@@ -26,7 +26,9 @@ COMMAND = (sys.executable, "-c", "from deploy.cli import main; main()", "serve",
 
 
 @contextmanager
-def started(*options: str, home: Path, descriptors: int | None = None) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+def started(
+    *options: str, home: Path, descriptors: int | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
     """A running server, its URL, and the lines it wrote when it started."""
     process = subprocess.Popen(
         [*(("prlimit", f"--nofile={descriptors}") if descriptors else ()), *COMMAND, *options],
@@ -275,9 +277,7 @@ def test_ephemeral_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("user", ["bob", "bob=uuid:short"])
 def test_users_that_are_none(tmp_path: Path, user: str) -> None:
-    done = subprocess.run(
-        [*COMMAND, "--user", user], capture_output=True, text=True, timeout=60, cwd=ROOT
-    )
+    done = subprocess.run([*COMMAND, "--user", user], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.returncode == 2
     assert "user" in done.stderr
 
