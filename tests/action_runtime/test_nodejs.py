@@ -83,6 +83,7 @@ def test_entry_functions_of_source(container: Container, code: str, main: str) -
         ({"package.json": '{"type": "module"}', "index.js": "export function main(args) { return args }"}, "main"),
         ({"package.json": '{"main": "a.mjs"}', "a.mjs": "export default {main: (args) => args}"}, "main"),
         ({"package.json": '{"type": "module"}', "index.js": "import './b.cjs'\nexport const main = (a) => a", "b.cjs": "exports.x = 1"}, "main"),
+        ({"lib/my-file.js": "exports.niam = (args) => args"}, "lib/my-file.niam"),
         ({"a.mjs": "export const niam = (args) => args"}, "a.niam"),
         ({"index.js": "exports.main = require('own').echo", "node_modules/own/index.js": "exports.echo = (args) => args"}, "main"),
     ],

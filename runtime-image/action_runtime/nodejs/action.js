@@ -8,7 +8,7 @@ const { createRequire } = require('module')
 const { pathToFileURL } = require('url')
 
 const NO_ENTRY = 'Zipped actions must contain either package.json or index.js at the root.'
-const NAMES = /^[\p{ID_Start}$_][\p{ID_Continue}$]*(\.[\p{ID_Start}$_][\p{ID_Continue}$]*)*$/u
+const IDENTIFIER = /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u
 const FOUND = Symbol.for('action_runtime.main')
 // What V8 says of code that would be well-formed in a module.
 const OF_MODULES = /Cannot use import statement outside a module|Unexpected token 'export'|Cannot use 'import.meta' outside a module|await is only valid in async functions and the top level bodies of modules/
@@ -22,7 +22,6 @@ class DiskError extends Error {}
  * Throws what its code throws, or a string that says why it is no action.
  */
 async function load (folder, main, source) {
-  if (!NAMES.test(main)) throw notAFunction(main)
   if (source !== null) onDisk(() => fs.mkdirSync(folder, { recursive: true }))
   process.chdir(folder)
   const here = process.cwd()
@@ -32,9 +31,9 @@ async function load (folder, main, source) {
 async function loadSource (folder, main, source) {
   // As OpenWhisk does it: the function may be any name of the code's scope, or else is exported.
   const [first, ...rest] = main.split('.')
-  const capture = isReserved(first)
-    ? '\n'
-    : `\n;globalThis[Symbol.for('${FOUND.description}')] = typeof ${first} === 'undefined' ? undefined : ${first};\n`
+  const capture = isVariable(first)
+    ? `\n;globalThis[Symbol.for('${FOUND.description}')] = typeof ${first} === 'undefined' ? undefined : ${first};\n`
+    : '\n'
   const text = source.replace(/^#!.*/, '')
   const isModule = needsModule(text, folder)
   // Their extensions say what they are, whatever a package.json further up says.
@@ -101,12 +100,12 @@ function member (owner, names) {
   return names.reduce((value, name) => value?.[name], owner)
 }
 
-function isReserved (name) {
+function isVariable (name) {
   try {
-    Function(`'use strict'; typeof ${name}`) // eslint-disable-line no-new-func
-    return false
-  } catch {
+    Function(`'use strict'; typeof ${IDENTIFIER.exec(name)[0]}`) // eslint-disable-line no-new-func
     return true
+  } catch {
+    return false // no name at all, or a reserved one
   }
 }
 

@@ -55,6 +55,7 @@ def serve(
 
     selector.register(listener, EVENT_READ, accept)
     _end_on_signals(address, zygote)
+    _wake_on_signals(selector)
 
     def tell() -> None:
         if ready_fd is not None:
@@ -106,6 +107,13 @@ def _remove_stale(path: str) -> None:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
+
+
+def _wake_on_signals(selector: DefaultSelector) -> None:
+    # A signal just before the selector waits would else be served at its next event, which may never come.
+    wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    selector.register(wake, EVENT_READ, lambda _: os.read(wake, 4096))
 
 
 def _end_on_signals(address: str, zygote: Zygote) -> None:
