@@ -63,10 +63,13 @@ def pairs(body: dict[str, Any], field: str, settings: Settings) -> Pairs | None:
         raise malformed(f"'{field}' is a list of {{key, value}}")
     kept: dict[str, dict[str, Any]] = {}
     for item in value:
-        if not (isinstance(item, dict) and isinstance(item.get("key"), str) and item["key"] and "value" in item):
+        if not (isinstance(item, dict) and isinstance(item.get("key"), str) and "value" in item):
             raise malformed(f"each of '{field}' has a key, which is text, and a value")
+        init = item.get("init", False)
+        if not isinstance(init, bool):
+            raise malformed(f"'init' in '{field}' is true or false")
         kept[item["key"]] = {"key": item["key"], "value": item["value"]}
-        if item.get("init") is True:
+        if init:
             kept[item["key"]]["init"] = True
     result = list(kept.values())
     size = sum(len(pair["key"]) + len(jsontext.dumps(pair["value"]).encode()) for pair in result)

@@ -111,6 +111,8 @@ def test_versions_of_few_parts(guest: Any, given: str, kept: str) -> None:
         {"parameters": [{"key": "a"}]},
         {"parameters": [{"value": 1}]},
         {"parameters": [1]},
+        {"parameters": [{"key": "a", "value": 1, "init": "yes"}]},
+        {"parameters": [{"key": "a", "value": 1, "init": None}]},
         {"parameters": {"a": 1}},
         {"annotations": [{"key": 1, "value": 1}]},
         {"limits": "x"},
@@ -185,6 +187,12 @@ def test_new_actions_have_nothing_to_remove(guest: Any) -> None:
 def test_annotations_that_the_server_owns_cannot_be_set(guest: Any) -> None:
     created = _put(guest, "owned", exec=PYTHON, annotations=_pairs(exec="cobol")).json()
     assert _as_dict(created["annotations"])["exec"] == "python:3.11"
+
+
+def test_the_last_of_parameters_with_one_name_counts(guest: Any) -> None:
+    given = [*_pairs(a=1, b=2), *_pairs(a=3), {"key": "", "value": 4, "init": False}]
+    created = _put(guest, "repeated", exec=PYTHON, parameters=given).json()
+    assert _as_dict(created["parameters"]) == {"a": 3, "b": 2, "": 4}
 
 
 def test_update_replaces_parameters_as_a_whole(guest: Any) -> None:
