@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -16,42 +17,36 @@ from deploy.standalone.settings import Settings, default_data
 _POSITIVE = click.IntRange(min=1)
 
 
-class _UserType(click.ParamType):
-    name = "NAME=UUID:KEY"
+class _Parsed(click.ParamType):
+    """An option's value that ``parse`` reads; its ValueError is what the user is told."""
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> User:
-        if isinstance(value, User):
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        if not isinstance(value, str):
             return value
         try:
-            return User.parse(str(value))
+            return self._parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
 
-class _VariableType(click.ParamType):
-    name = "K=V"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        key, equals, text = str(value).partition("=")
-        if not key or not equals:
-            self.fail("a variable is NAME=VALUE", param, ctx)
-        return key, text
+def _variable(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ValueError("a variable is NAME=VALUE")
+    return key, value
 
 
-class _ImageType(click.ParamType):
-    name = "KIND=IMAGE"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        kind, _, image = str(value).partition("=")
-        if kind not in runtimes.KINDS:
-            self.fail(f"'{kind}' is none of the kinds {', '.join(runtimes.KINDS)}", param, ctx)
-        if not image or not image.isprintable() or " " in image:
-            self.fail("an image is KIND=IMAGE, for example python:3.11=openwhisk/action-python-v3.11", param, ctx)
-        return kind, image
+def _image(text: str) -> tuple[str, str]:
+    kind, _, image = text.partition("=")
+    if kind not in runtimes.KINDS:
+        raise ValueError(f"'{kind}' is none of the kinds {', '.join(runtimes.KINDS)}")
+    if not image or not image.isprintable() or " " in image:
+        raise ValueError("an image is KIND=IMAGE, for example python:3.11=openwhisk/action-python-v3.11")
+    return kind, image
 
 
 @click.command()
@@ -59,7 +54,13 @@ class _ImageType(click.ParamType):
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the database.  [default: $OWL_HOME/server]")
 @click.option("--ephemeral", is_flag=True, help="Keep everything in a temporary folder that is removed at the end.")
-@click.option("--user", "users", type=_UserType(), multiple=True, help="One more user, or another key for one.")
+@click.option(
+    "--user",
+    "users",
+    type=_Parsed("NAME=UUID:KEY", User.parse),
+    multiple=True,
+    help="One more user, or another key for one.",
+)
 @click.option("--invocations-per-minute", type=_POSITIVE, default=60, show_default=True, help="Per user.")
 @click.option("--fires-per-minute", type=_POSITIVE, default=60, show_default=True, help="Per user.")
 @click.option("--concurrent-invocations", type=_POSITIVE, default=30, show_default=True, help="Per user.")
@@ -96,7 +97,13 @@ class _ImageType(click.ParamType):
     show_default=True,
     help="What runs actions: processes of this machine, or containers of the Docker Engine.",
 )
-@click.option("--image", "images", type=_ImageType(), multiple=True, help="Image of a kind, for --containers docker.")
+@click.option(
+    "--image",
+    "images",
+    type=_Parsed("KIND=IMAGE", _image),
+    multiple=True,
+    help="Image of a kind, for --containers docker.",
+)
 @click.option(
     "--default-cpu",
     "default_cpu_millis",
@@ -112,7 +119,9 @@ class _ImageType(click.ParamType):
     show_default=True,
     help="Containers kept started for actions yet unknown.",
 )
-@click.option("--container-env", type=_VariableType(), multiple=True, help="Variable that every container gets.")
+@click.option(
+    "--container-env", type=_Parsed("K=V", _variable), multiple=True, help="Variable that every container gets."
+)
 @click.option("--node-socket", help="Socket to which containers report their activations.")
 @click.option("--cgroup", help="Parent control group of the containers.  [default: owl-PORT]")
 @click.option(
