@@ -174,3 +174,64 @@ def test_lists_of_pairs_have_at_most_a_mebibyte(guest: Any, collection: str, fie
         body["exec"] = {"kind": "python:3.11", "code": "x"}  # type: ignore[assignment]
     assert guest.ns("PUT", f"{collection}/heavy", body).status_code == 413
     assert guest.ns("GET", f"{collection}/heavy").status_code == 404
+
+
+def test_limits_of_the_user(guest: Any, alice: Any) -> None:
+    assert guest.ns("GET", "limits").json() == {
+        "concurrentInvocations": 300,
+        "firesPerMinute": 60_000,
+        "invocationsPerMinute": 60_000,
+        "maxActionConcurrency": 1,
+        "maxActionInstances": 300,
+        "maxActionLogs": 10,
+        "maxActionMemory": 512,
+        "maxActionTimeout": 300_000,
+        "maxParameterSize": "1048576 B",
+        "minActionConcurrency": 1,
+        "minActionLogs": 0,
+        "minActionMemory": 128,
+        "minActionTimeout": 100,
+    }
+    assert alice("GET", "/api/v1/namespaces/guest/limits").status_code == 403
+
+
+@pytest.mark.parametrize("namespace", ["alice", "none"])
+def test_of_others_only_public_packages_are_listed(guest: Any, namespace: str) -> None:
+    for collection in ("actions", "triggers", "rules", "activations"):
+        assert guest("GET", f"/api/v1/namespaces/{namespace}/{collection}").status_code == 403
+    assert guest("GET", f"/api/v1/namespaces/{namespace}/packages").json() == []
+
+
+def test_entities_are_created_listed_and_deleted_alike(guest: Any) -> None:
+    common = {"name", "namespace", "version", "publish", "annotations", "updated"}
+    guest.put_action("life-action")
+    guest.ns("PUT", "triggers/life-trigger", {})
+    bodies = {
+        "actions": ({"exec": {"kind": "python:3.11", "code": "x"}}, {"exec", "limits"}, {"parameters"}),
+        "packages": ({}, {"binding"}, {"parameters"}),
+        "triggers": ({}, set(), {"limits", "parameters"}),
+        "rules": ({"trigger": "/_/life-trigger", "action": "/_/life-action"}, {"trigger", "action"}, {"status"}),
+    }
+    for collection, (body, listed, shown) in bodies.items():
+        path = f"{collection}/life-{collection}"
+        created = guest.ns("PUT", path, body).json()
+        assert set(created) == common | listed | shown
+        assert (created["version"], created["namespace"], created["publish"]) == ("0.0.1", "guest", False)
+        assert guest.ns("PUT", path, body).status_code == 409
+        assert set(guest.ns("GET", f"{collection}?limit=1").json()[0]) == common | listed
+        extra = {"actions", "feeds"} if collection == "packages" else set()
+        assert set(guest.ns("GET", path).json()) == common | listed | shown | extra
+        deleted = guest.ns("DELETE", path).json()
+        assert deleted == {**created, **({"status": "inactive"} if collection == "rules" else {})}
+        for method in ("GET", "DELETE"):
+            assert guest.ns(method, path).status_code == 404
+        assert guest.ns("PUT", path, body).json()["version"] == "0.0.1"
+        guest.ns("DELETE", path)
+
+
+def test_the_newest_is_listed_first(guest: Any) -> None:
+    for name in ("n1", "n2", "n3"):
+        guest.ns("PUT", f"triggers/{name}", {})
+    guest.ns("PUT", "triggers/n1?overwrite=true", {})
+    names = [trigger["name"] for trigger in guest.ns("GET", "triggers?limit=3").json()]
+    assert names == ["n1", "n3", "n2"]
