@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from deploy.standalone import content, names, records, resolve, runtimes
-from deploy.standalone.errors import ApiError, bad_query, exists, forbidden, not_found
+from deploy.standalone.errors import ApiError, bad_query, exists, not_found
 from deploy.standalone.invocations import Caller
 from deploy.standalone.model import Limits, Status
 from deploy.standalone.records import Record
@@ -122,8 +122,7 @@ def invoke(namespace: str, name: str, package: str = "") -> Response:
     path, owner = _path(package, name), any_namespace(namespace)
     # Whatever is wrong with it otherwise, each call counts.
     platform().invocation_rate.check(user().name)
-    if owner != user().name and not package:
-        raise forbidden(f"{owner}/{path}")
+    resolve.entitle(platform().store, user(), owner, path)
     blocking, only_result, timeout_s = flag("blocking"), flag("result"), _timeout_s()
     payload = json_body(allowed=platform().settings.max_parameter_bytes, optional=True)
     target = resolve.action(platform().store, user(), owner, path)
