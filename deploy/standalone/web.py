@@ -6,7 +6,7 @@ import base64
 import hmac
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus, urlsplit
 
 from flask import Blueprint, Response, request
 from werkzeug.datastructures import Headers
@@ -175,7 +175,8 @@ def _request_headers() -> dict[str, str]:
 
 def _path() -> str:
     """What follows the action's name in the address, written as OpenWhisk writes it: encoded, empty parts kept."""
-    rest = request.environ["REQUEST_URI"].partition("?")[0].split("/")[_PATH_FROM:]
+    # urlsplit: a proxy may send the whole address, with scheme and host.
+    rest = urlsplit(request.environ["REQUEST_URI"]).path.split("/")[_PATH_FROM:]
     return "".join(f"/{quote(unquote(part), safe=_IN_PATH)}" for part in rest)
 
 

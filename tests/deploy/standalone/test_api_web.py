@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import http.client
+import json
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -88,6 +91,16 @@ def test_wrong_keys_are_those_of_nobody(server: Any, client: Any, nobody: Any) -
 )
 def test_the_rest_of_the_path_is_given_encoded(nobody: Any, path: str, query: str, seen: str) -> None:
     assert nobody("GET", f"{WEB}/default/view{path}{query}").json()["__ow_path"] == seen
+
+
+def test_the_address_may_be_sent_whole(server: Any) -> None:
+    parts = urlsplit(server.url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    connection.putrequest("GET", f"{server.url}{WEB}/default/view/a//b?x=1")
+    connection.endheaders()
+    arguments = json.loads(connection.getresponse().read())
+    connection.close()
+    assert (arguments["__ow_path"], arguments["x"]) == ("/a//b", "1")
 
 
 @pytest.mark.parametrize(
