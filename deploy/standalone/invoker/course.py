@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -19,6 +20,8 @@ from deploy.standalone.invoker.settings import InvokerSettings
 from deploy.standalone.invoker.slot import Slot
 from deploy.standalone.model import InvokerEvents
 from rm_agent.cgroup import CgroupError
+
+log = logging.getLogger(__name__)
 
 LOG_WAIT_S = 2.0  # for the sentinels after the answer, as in OpenWhisk
 MAX_ATTEMPTS = 3
@@ -419,9 +422,10 @@ class Course:
     def _changed(self, slot: Slot, change: Callable[[], None], *, frozen: bool) -> None:
         try:
             change()
-        except (CgroupError, OSError):
+        except (CgroupError, OSError) as error:
             with self._lock:
                 if slot.state is not State.GONE:
+                    log.warning("container %s could not be %s: %s", slot.name, "paused" if frozen else "resumed", error)
                     self._withdraw(slot, list(slot.calls.values()))
                     self._desk.freed()
             return
