@@ -59,15 +59,16 @@ def engine(repository: Path) -> Iterator[Engine]:
             host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
         else:
             host = undo.enter_context(_own_engine())
-        undo.enter_context(_images(host, repository))
-        yield Engine(host, RUNTIME)
+        yield Engine(host, undo.enter_context(_images(host, repository)))
 
 
 @contextlib.contextmanager
-def _images(host: str, repository: Path) -> Iterator[None]:
+def _images(host: str, repository: Path) -> Iterator[str]:
+    """Name of an image of the action runtime; there is one called :data:`RUNTIME`, too."""
     import docker
 
-    base = f"owl-test-base:{uuid.uuid4().hex[:8]}"
+    base, built = (f"owl-test-{what}:{uuid.uuid4().hex[:8]}" for what in ("base", "runtime"))
+    ours = [built, base]
     client = docker.DockerClient(base_url=host, timeout=120)
     try:
         client.api.import_image_from_data(base_image(), *base.split(":"))
@@ -75,10 +76,13 @@ def _images(host: str, repository: Path) -> Iterator[None]:
             context = Path(folder) / "context"
             unwanted = shutil.ignore_patterns("__pycache__", "wheels")
             shutil.copytree(repository / "runtime-image", context, ignore=unwanted)
-            client.images.build(path=str(context), tag=RUNTIME, rm=True, buildargs={"BASE": base, "PACKAGES": ""})
-        yield
+            client.images.build(path=str(context), tag=built, rm=True, buildargs={"BASE": base, "PACKAGES": ""})
+        if not client.images.list(RUNTIME):  # somebody's own engine may have it
+            client.images.get(built).tag(*RUNTIME.split(":"))
+            ours.append(RUNTIME)
+        yield built
     finally:
-        for image in (RUNTIME, base):
+        for image in ours:
             with contextlib.suppress(docker.errors.APIError):
                 client.images.remove(image, force=True)
         client.close()

@@ -102,7 +102,7 @@ class DockerEngine:
             if moving or not self._has(image):
                 self._pull(image)
         except EngineError as error:
-            log.warning("image %s: %s", image, error)
+            log.warning("image %r: %s", image, error)
             raise ImageUnavailable(f"Failed to pull container image '{image}'.") from None
 
     def create(self, name: str, **options: Any) -> str:
@@ -243,3 +243,5 @@ def _translated() -> Iterator[None]:
         raise kind(error.explanation or str(error)) from None
     except (DockerException, RequestException) as error:
         raise EngineError(f"the Docker Engine does not answer ({error})") from None
+    except ValueError as error:  # a name that cannot be put into a request, or an answer that is none
+        raise EngineError(str(error)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import select
 import socket
@@ -63,7 +64,7 @@ class Attendant:
         self._stream = stream
         self._address = address
         self._ended = ended
-        self._pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(4)]
+        self._pipes = _pipes(4)
         reading = [read for read, _ in self._pipes]
         for descriptor in reading:
             os.set_blocking(descriptor, False)
@@ -111,6 +112,19 @@ class Attendant:
     def _write(self, pipe: int, data: memoryview) -> None:
         while data:
             data = data[os.write(self._pipes[pipe][1], data) :]
+
+
+def _pipes(number: int) -> list[tuple[int, int]]:
+    """(read, write) each. Raises ``OSError`` for want of descriptors, with none taken."""
+    made: list[tuple[int, int]] = []
+    try:
+        while len(made) < number:
+            made.append(os.pipe2(os.O_CLOEXEC))
+    except OSError:
+        for descriptor in itertools.chain.from_iterable(made):
+            os.close(descriptor)
+        raise
+    return made
 
 
 class _Tries:
