@@ -23,8 +23,8 @@ from deploy.standalone.http_connection import Application, Connection
 
 log = logging.getLogger(__name__)
 
-# More would not be faster: what they do besides waiting for the disk runs one at a time.
-_THREADS = 16
+# What they do besides waiting for the disk runs one at a time: more of them only delay the invoker's thread.
+_THREADS = 6
 _ACCEPT_AT_ONCE = 64
 _EVICT_AT_ONCE = 32
 _LOOK_S = 0.5  # how often connections are looked over for what takes too long
