@@ -24,6 +24,7 @@ MALFORMED = 0.15  # share of the requests that are broken as HTTP
 ANSWER_S = 30.0
 SILENCE_S = 2.0  # how long what is broken may stay without an answer
 SHOWN = 40
+_KEY = re.compile(rb"Authorization: [^\r\n]*")
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 
 
@@ -100,7 +101,7 @@ def work(job: dict[str, Any], report: Report) -> dict[str, Any]:
                 found["statuses"][str(status)] += 1
             if 500 in answers:
                 found["status_500"] += 1
-                found["faults"].append({"sent": repr(data[:600]), "answer": "500"})
+                found["faults"].append({"sent": _shown(data), "answer": "500"})
         else:
             _judge(sent.encode(), connection.send(sent.method, sent.encode()), found)
         found["requests"] = number
@@ -110,19 +111,23 @@ def work(job: dict[str, Any], report: Report) -> dict[str, Any]:
     return found
 
 
+def _shown(sent: bytes) -> str:
+    return repr(_KEY.sub(b"Authorization: ...", sent[:600]))
+
+
 def _judge(sent: bytes, answer: Answer | None, found: dict[str, Any]) -> None:
     if answer is None:
         found["unanswered"] += 1
-        found["faults"].append({"sent": repr(sent[:600]), "answer": "none"})
+        found["faults"].append({"sent": _shown(sent), "answer": "none"})
         return
     found["statuses"][str(answer.status)] += 1
     if answer.status == 500 and answer.platform_error:
         found["platform_errors"] += 1
     elif answer.status == 500:
         found["status_500"] += 1
-    elif answer.activation or b"Traceback (most recent call last)" not in answer.body:
+    elif b"Traceback (most recent call last)" not in answer.body or answer.of_activations:
         return
-    found["faults"].append({"sent": repr(sent[:600]), "answer": f"{answer.status} {answer.body[:400]!r}"})
+    found["faults"].append({"sent": _shown(sent), "answer": f"{answer.status} {answer.body[:400]!r}"})
 
 
 class Answer:
@@ -133,6 +138,11 @@ class Answer:
         self.body = response.read()
         self.activation = response.getheader("X-Openwhisk-Activation-Id")
         self.closes = response.will_close
+
+    @property
+    def of_activations(self) -> bool:
+        """A traceback in it may be that of an action."""
+        return bool(self.activation) or b'"activationId"' in self.body
 
     @property
     def platform_error(self) -> bool:

@@ -162,7 +162,7 @@ class Server:
     def defects(self) -> list[str]:
         """Lines of the log that tell of an error of the server itself."""
         text = self.log.read_text(errors="replace")
-        return [text[match.start() : match.start() + 300] for match in _DEFECT.finditer(text)]
+        return [text[match.start() : match.start() + 2000] for match in _DEFECT.finditer(text)]
 
     def _end(self) -> None:
         process = self._process

@@ -48,7 +48,7 @@ def test_no_request_is_the_servers_fault(server: Server, rng: Random) -> None:
         answer = connection.send(sent.method, sent.encode())
     assert answer is not None, sent
     assert answer.status != 500, (sent, answer.body)
-    assert answer.activation or b"Traceback" not in answer.body, sent
+    assert answer.of_activations or b"Traceback" not in answer.body, sent
 
 
 @pytest.mark.slow
