@@ -43,7 +43,7 @@ def reachable() -> bool:
 
 @cache
 def startable() -> bool:
-    return os.geteuid() == 0 and all(map(shutil.which, ("dockerd", "containerd", "runc", "ip")))
+    return os.geteuid() == 0 and all(map(shutil.which, ("dockerd", "containerd", "runc", "ip", "setpriv")))
 
 
 def obtainable() -> bool:
@@ -91,35 +91,48 @@ def _images(host: str, repository: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def _own_engine() -> Iterator[str]:
     """An engine with a bridge and a folder of its own, that touches neither packet filters nor routing."""
-    folder = Path(tempfile.mkdtemp(prefix="owl-dockerd-"))
-    host, group, bridge = f"unix://{folder}/docker.sock", f"owl-dockerd-{os.getpid()}", f"owl{os.getpid()}"
-    _ip("link", "add", bridge, "type", "bridge")
-    _ip("address", "add", f"10.213.{os.getpid() % 256}.1/24", "dev", bridge)
-    _ip("link", "set", bridge, "up")
-    command = ["dockerd", "--host", host, "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
-               "--pidfile", str(folder / "pid"), "--cgroup-parent", f"/{group}", "--bridge", bridge,
-               "--iptables=false", "--ip-forward=false", "--ip-masq=false"]  # fmt: skip
-    environment = os.environ | {"HTTP_PROXY": _NOWHERE, "HTTPS_PROXY": _NOWHERE}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-    try:
+    folder, number = Path(tempfile.mkdtemp(prefix="owl-dockerd-")), os.getpid()
+    host, group, bridge = f"unix://{folder}/docker.sock", f"owl-dockerd-{number}", f"owl{number}"
+    with contextlib.ExitStack() as undo:
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        undo.callback(_unmount_below, folder)
+        undo.callback(_remove_group, group)
+        _ip("link", "add", bridge, "type", "bridge")
+        undo.callback(_ip, "link", "delete", bridge)
+        _ip("address", "add", f"10.213.{number % 256}.1/24", "dev", bridge)
+        _ip("link", "set", bridge, "up")
+        # setpriv: it ends with the tests even when these are killed.
+        command = ["setpriv", "--pdeathsig", "TERM", "dockerd", "--host", host, "--pidfile", str(folder / "pid"),
+                   "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
+                   "--cgroup-parent", f"/{group}", "--bridge", bridge,
+                   "--iptables=false", "--ip-forward=false", "--ip-masq=false"]  # fmt: skip
+        environment = os.environ | {"HTTP_PROXY": _NOWHERE, "HTTPS_PROXY": _NOWHERE}
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        undo.callback(_stop, process)
         _wait_until_it_answers(process, host, folder / "log")
         yield host
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        _ip("link", "delete", bridge)
-        for hierarchy in Path("/sys/fs/cgroup").iterdir():
-            with contextlib.suppress(OSError):
-                (hierarchy / group).rmdir()
-        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-            if (mounted := line.split()[1]).startswith(str(folder)):
-                subprocess.run(["umount", "--lazy", mounted], capture_output=True)
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _remove_group(group: str) -> None:
+    for hierarchy in Path("/sys/fs/cgroup").iterdir():
+        with contextlib.suppress(OSError):
+            (hierarchy / group).rmdir()
+
+
+def _unmount_below(folder: Path) -> None:
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        if (mounted := line.split()[1]).startswith(f"{folder}/"):
+            subprocess.run(["umount", "--lazy", mounted], capture_output=True)
 
 
 def _ip(*arguments: str) -> None:
