@@ -86,7 +86,7 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Nothing of a request has come since the last answer."""
-        return self._armed and self._phase is _Phase.READING and self._parser is None
+        return self._armed and self._resting
 
     @property
     def busy(self) -> bool:
@@ -109,7 +109,7 @@ class Connection:
         if now < self.deadline or not self._take():
             return
         if now < self.deadline:  # it was taken and armed in between
-            self._arm(_WRITE if self._phase is _Phase.SENDING else _READ, self.deadline)
+            self._arm_again()
         elif self._phase is _Phase.READING and self._parser is not None:
             what = "body" if self._parser.headers_finished else "head"
             self._refuse("408 Request Timeout", f"The {what} of the request did not arrive in time.")
@@ -119,10 +119,10 @@ class Connection:
     def evict(self) -> None:
         """Close the connection if it is idle."""
         if self._take():
-            if self._phase is _Phase.READING and self._parser is None:
+            if self._resting:
                 self.close()
             else:
-                self._arm(_WRITE if self._phase is _Phase.SENDING else _READ, self.deadline)
+                self._arm_again()
 
     def close(self) -> None:
         """Close whatever goes on; an answer that comes later is thrown away."""
@@ -134,6 +134,10 @@ class Connection:
         self._server.forget(self)
         self._forget_request()
         self._socket.close()
+
+    @property
+    def _resting(self) -> bool:
+        return self._phase is _Phase.READING and self._parser is None and not self._input
 
     def _take(self) -> bool:
         with self._lock:
@@ -147,6 +151,13 @@ class Connection:
                 return
             self._armed = True
             self._server.rearm(self.descriptor, events)
+
+    def _arm_again(self) -> None:
+        if self._phase is _Phase.SENDING:
+            events = _WRITE
+        else:
+            events = _READ | _WRITE if self._input else _READ
+        self._arm(events, self.deadline)
 
     # reading
 

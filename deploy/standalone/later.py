@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -14,6 +15,8 @@ from werkzeug.datastructures import Headers
 
 from deploy.standalone.http_connection import DEFER
 from deploy.standalone.records import Record
+
+log = logging.getLogger(__name__)
 
 _HELPERS = 4
 _NONE = Headers()
@@ -44,8 +47,9 @@ class Waiting:
         return ticket
 
     def forget(self, ticket: int) -> None:
-        # Not under the lock, and the next time to wake stays: it is looked up again then.
-        self._waiting.pop(ticket, None)
+        # The next time to wake stays: what is due is looked up again then.
+        with self._changed:
+            self._waiting.pop(ticket, None)
 
     def help(self, work: Callable[[], None]) -> None:
         self._helpers.submit(work)
@@ -72,7 +76,10 @@ class Waiting:
                     self._waiting.pop(ticket, None)
                 self._next = min((when for _, (when, _) in entries if when > now), default=float("inf"))
             for _, callback in due:
-                callback()
+                try:
+                    callback()
+                except Exception:  # one answer's trouble must not be another's
+                    log.exception("an answer that was due could not be given")
 
 
 class Later(Response):
