@@ -39,7 +39,10 @@ class RequestParser(HTTPRequestParser):
     def parse_header(self, header_plus: bytes) -> None:
         if b"\0" in header_plus:
             raise ParsingError("NUL bytes have no place in the head of a request.")
-        super().parse_header(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # "http://[" as an address
+            raise ParsingError(f"The address in the first line is none: {error}.") from None
         if self.version not in _VERSIONS:
             raise ParsingError("The first line names no version of HTTP.")
         if "TRANSFER_ENCODING" in self.headers:

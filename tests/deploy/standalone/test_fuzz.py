@@ -59,6 +59,11 @@ def test_bytes_that_are_no_request_are_not_the_servers_fault_either(server: Serv
     assert 500 not in send_raw(_port(server), sent), sent
 
 
+@pytest.mark.parametrize("address", [b"http://[", b"http://[::1/"])
+def test_an_address_that_is_none_is_refused(server: Server, address: bytes) -> None:
+    assert send_raw(_port(server), b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % address) == [400]
+
+
 @pytest.mark.slow
 def test_the_server_works_as_before(server: Server, client: Any) -> None:
     owner = client(server.url, USERS[OWNER])
