@@ -95,7 +95,7 @@ class Fleet:
     def look_for_docker(self, then: Callable[[bool], None]) -> None:
         """Say on a worker whether there is a Docker Engine."""
         try:
-            self._docker_workers.submit(lambda: then(self._docker.engine() is not None))
+            self._docker_workers.submit(self._look_for_docker, then)
         except RuntimeError:  # they have ended, and the invoker will say that it has closed
             then(True)
 
@@ -168,6 +168,14 @@ class Fleet:
 
     def _collector(self) -> Collector:
         return Demultiplexer() if self._settings.concurrency > 1 else SoleCollector()
+
+    def _look_for_docker(self, then: Callable[[bool], None]) -> None:
+        found = False
+        try:
+            found = self._docker.engine() is not None
+        except Exception:  # a call waits for the answer, whatever it is
+            log.exception("invoker: unexpected failure while looking for Docker")
+        then(found)
 
     def _hurry(self, slot: Slot) -> None:
         slot.container.hurry()
