@@ -76,27 +76,6 @@ def test_calls_during_each_pause_and_resume_are_answered(make_invoker, invocatio
     assert invoker.stats()["containersStarted"] <= 1 + late
 
 
-def test_a_killed_container_ends_its_call(make_invoker, invocation, in_docker: Engine, sdk, eventually) -> None:
-    invoker = make_invoker(stem_cells=0)
-    code = "import time\n\ndef main(args):\n    time.sleep(args['s'])\n    return {}\n"
-    more = {"kind": "blackbox", "image": in_docker.image}
-    assert invoker.submit(invocation(code, {"s": 0}, **more)).result(40).status is Status.SUCCESS
-    call = invoker.submit(invocation(code, {"s": 60}, **more))
-    sdk.containers.get("wsk0_1_guest_act").kill()
-    outcome = call.result(20)
-    assert (outcome.status, outcome.init_ms) == (Status.DEVELOPER_ERROR, None)
-    assert "exited unexpectedly" in outcome.result["error"]
-    eventually(lambda: invoker.stats()["containersRemoved"] == 1, 20)
-
-
-def test_more_memory_than_the_limit_in_an_image(make_invoker, invocation, in_docker: Engine) -> None:
-    code = "def main(args):\n    b = bytearray(400 << 20)\n    for i in range(0, len(b), 4096):\n        b[i] = 1\n    return {}\n"
-    call = invocation(code, kind="blackbox", image=in_docker.image, memory=128)
-    outcome = make_invoker(stem_cells=0).submit(call).result(40)
-    assert outcome.status is Status.DEVELOPER_ERROR
-    assert outcome.result["error"] in ("command exited", "The action exhausted its memory and was aborted.")
-
-
 def test_an_image_that_cannot_be_had_is_the_developers_error(make_invoker, invocation, in_docker: Engine) -> None:
     call = invocation(COUNT, kind="blackbox", image="owl-test/not-there:1")
     outcome = make_invoker(stem_cells=0).submit(call).result(40)
