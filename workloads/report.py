@@ -31,11 +31,27 @@ class Headline:
 
 def write_report(document: dict[str, Any], folder: Path) -> Path:
     """Write ``report.html`` into ``folder``, the document's samples beside it as ``loop.json``; returns the page."""
+    return save(render(document), document, folder)
+
+
+def save(text: str, document: dict[str, Any], folder: Path) -> Path:
+    """Write the page ``text`` into ``folder``, made if missing, with the document beside it; returns the page."""
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / NAME
-    page.write_text(render(document), encoding="utf-8")
+    page.write_text(text, encoding="utf-8")
     write(folder / f"{document['bench']}.json", document)
     return page
+
+
+def environment() -> Environment:
+    """Templates of the reports; every value in them is escaped."""
+    return Environment(
+        loader=PackageLoader("workloads"),
+        autoescape=select_autoescape(["html", "j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def render(document: dict[str, Any]) -> str:
@@ -43,16 +59,10 @@ def render(document: dict[str, Any]) -> str:
     runs = [Run.from_json(one) for one in document["samples"]["runs"]]
     joined = pairs(runs)
     table = rows(runs, document["settings"]["resources"])
-    environment = Environment(
-        loader=PackageLoader("workloads"),
-        autoescape=select_autoescape(["html", "j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["ms"] = _ms
-    environment.filters["share"] = _share
-    return environment.get_template("report.html.j2").render(
+    templates = environment()
+    templates.filters["ms"] = _ms
+    templates.filters["share"] = _share
+    return templates.get_template("report.html.j2").render(
         document=document,
         headlines=headlines(document["figures"], document["samples"]["intervals"]),
         rows=table,

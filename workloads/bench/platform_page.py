@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from workloads.bench import platform_plots as plots
-from workloads.bench.document import write
 from workloads.bench.platform_figures import FIGURES, met
 from workloads.bench.platform_table import notes, shown, target
+from workloads.report import environment, save
 
-NAME = "report.html"
 TILES = (
     ("replay_differences", "answers unlike OpenWhisk's", "of {replay_exchanges} recorded exchanges"),
     ("warm_p50_ms", "ms for a warm call, P50", "P99 {warm_p99_ms} ms"),
@@ -26,29 +24,18 @@ TILES = (
 
 def write_page(document: dict[str, Any], folder: Path) -> Path:
     """Write ``report.html`` into ``folder``, figures and samples beside it as ``platform.json``; returns the page."""
-    folder.mkdir(parents=True, exist_ok=True)
-    page = folder / NAME
-    page.write_text(render(document), encoding="utf-8")
-    write(folder / f"{document['bench']}.json", document)
-    return page
+    return save(render(document), document, folder)
 
 
 def render(document: dict[str, Any]) -> str:
     """The page as HTML. ``document`` is what the benchmark returns, or its JSON read back."""
     figures, samples = document["figures"], document["samples"]
-    environment = Environment(
-        loader=PackageLoader("workloads"),
-        autoescape=select_autoescape(["html", "j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     text = {key: shown(value) for key, value in figures.items()}
     drawn = {"warm": plots.latency, "cold": plots.starts, "soak": plots.kills}
     plot = {part: Markup(draw(samples[part])) for part, draw in drawn.items() if part in samples}
     if "fuzz" in samples:
         plot["fuzz"] = Markup(plots.answers(samples["fuzz"]["statuses"]))
-    return environment.get_template("platform.html.j2").render(
+    return environment().get_template("platform.html.j2").render(
         document=document,
         tiles=[
             (text[key], label, detail.format(**text), met(key, figures[key]))
