@@ -66,7 +66,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def run(server: Server, packages: Path, tmp_path: Path) -> Run:
-    """``run(program, *arguments, cwd=, timeout=)`` in an environment that names the server, and nothing else of the user's."""
+    """``run(program, *arguments, cwd=, timeout=)`` in an environment that names the server and nothing of the user's."""
 
     def run(*command: str | Path, cwd: Path = HERE, timeout: float = SCRIPT_S) -> subprocess.CompletedProcess[str]:
         environment = {

@@ -138,7 +138,9 @@ CALL = {"call": "0-1", "what": "step", "blocking": True, "n": 4, "answered": ["s
         ({"answered": None, "what": "event"}, "success", {"call": "0-1", "n": 4}, None),
     ],
 )
-def test_a_record_must_be_that_of_its_call(change: dict[str, Any], status: str, result: Any, reason: str | None) -> None:
+def test_a_record_must_be_that_of_its_call(
+    change: dict[str, Any], status: str, result: Any, reason: str | None
+) -> None:
     found = wrongness(CALL | change, {"response": {"status": status, "result": result}})
     assert (found is None) if reason is None else (reason in str(found))
 

@@ -70,7 +70,9 @@ def run(
         writable(folder)
     with terminable(), Store("platform", settings, resume) as store:
         if resume and not store.continued:
-            console.print("Nothing to continue: no interrupted run has these settings and this code. All parts are run.")
+            console.print(
+                "Nothing to continue: no interrupted run has these settings and this code. All parts are run."
+            )
         try:
             samples = _measure([only] if only else list(PARTS), settings, store, console)
         except KeyboardInterrupt:

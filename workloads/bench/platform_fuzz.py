@@ -88,8 +88,10 @@ def work(job: dict[str, Any], report: Report) -> dict[str, Any]:
     """In a worker: send ``requests`` requests, one after the other."""
     rng = Random(job["seed"])
     found: dict[str, Any] = {
-        "requests": 0, "malformed": 0, "status_500": 0, "platform_errors": 0, "unanswered": 0, "faults": [], "statuses": Counter(),
-    }  # fmt: skip
+        **dict.fromkeys(("requests", "malformed", "status_500", "platform_errors", "unanswered"), 0),
+        "faults": [],
+        "statuses": Counter(),
+    }
     connection = Connection(job["port"])
     for number in range(1, job["requests"] + 1):
         sent = request(rng, job["authorizations"])

@@ -17,7 +17,11 @@ TILES = (
     ("warm_p50_ms", "ms for a warm call, P50", "P99 {warm_p99_ms} ms"),
     ("invocations_per_s_16_clients", "calls per second, 16 clients", "P99 {warm_16_p99_ms} ms"),
     ("cold_ms", "ms for a cold start", "from a stem cell; {cold_without_stem_cell_ms} ms without"),
-    ("soak_lost", "activations lost", "of {soak_activations}, {soak_duplicates} twice; server killed {soak_server_kills} times"),
+    (
+        "soak_lost",
+        "activations lost",
+        "of {soak_activations}, {soak_duplicates} twice; server killed {soak_server_kills} times",
+    ),
     ("fuzz_500s", "answers of status 500", "to {fuzz_requests} broken requests"),
 )
 
@@ -35,19 +39,23 @@ def render(document: dict[str, Any]) -> str:
     plot = {part: Markup(draw(samples[part])) for part, draw in drawn.items() if part in samples}
     if "fuzz" in samples:
         plot["fuzz"] = Markup(plots.answers(samples["fuzz"]["statuses"]))
-    return environment().get_template("platform.html.j2").render(
-        document=document,
-        tiles=[
-            (text[key], label, detail.format(**text), met(key, figures[key]))
-            for key, label, detail in TILES
-            if figures[key] is not None
-        ],
-        figures=[
-            (key, text[key], target(key), shown(FIGURES[key].openwhisk), FIGURES[key].meaning, met(key, value))
-            for key, value in figures.items()
-        ],
-        notes=notes(document),
-        files=(samples.get("replay") or {"files": {}})["files"],
-        statuses=samples["soak"]["statuses"] if "soak" in samples else {},
-        plot=plot,
+    return (
+        environment()
+        .get_template("platform.html.j2")
+        .render(
+            document=document,
+            tiles=[
+                (text[key], label, detail.format(**text), met(key, figures[key]))
+                for key, label, detail in TILES
+                if figures[key] is not None
+            ],
+            figures=[
+                (key, text[key], target(key), shown(FIGURES[key].openwhisk), FIGURES[key].meaning, met(key, value))
+                for key, value in figures.items()
+            ],
+            notes=notes(document),
+            files=(samples.get("replay") or {"files": {}})["files"],
+            statuses=samples["soak"]["statuses"] if "soak" in samples else {},
+            plot=plot,
+        )
     )

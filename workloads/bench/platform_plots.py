@@ -16,7 +16,12 @@ def latency(warm: Mapping[str, Any]) -> str:
     """Distribution of the time of a call: 1 and 16 clients, beside OpenWhisk's P50 and P99."""
     kinds = [
         ("1 client", ON, [ms for one in warm["rounds"] for ms in one], ("warm_p50_ms", "warm_p99_ms")),
-        ("16 clients", TAKEN, [ms for one in warm["rounds_16"] for ms in one["ms"]], ("warm_16_p50_ms", "warm_16_p99_ms")),
+        (
+            "16 clients",
+            TAKEN,
+            [ms for one in warm["rounds_16"] for ms in one["ms"]],
+            ("warm_16_p50_ms", "warm_16_p99_ms"),
+        ),
     ]
     with drawing("latency", 6.0, 3.6) as (figure, holder):
         axes = figure.subplots()
@@ -44,7 +49,11 @@ def latency(warm: Mapping[str, Any]) -> str:
 
 def starts(cold: Mapping[str, Any]) -> str:
     """Every trial of a cold start by what it found."""
-    kinds = [("stem cell, Python", cold["python"]), ("stem cell, Node.js", cold["nodejs"]), ("no stem cell", cold["without_stem_cell"])]
+    kinds = [
+        ("stem cell, Python", cold["python"]),
+        ("stem cell, Node.js", cold["nodejs"]),
+        ("no stem cell", cold["without_stem_cell"]),
+    ]
     kinds = [(label, ms) for label, ms in kinds if ms][::-1]
     reference = FIGURES["cold_without_stem_cell_ms"].openwhisk
     with drawing("starts", 6.0, 3.6) as (figure, holder):
@@ -54,7 +63,15 @@ def starts(cold: Mapping[str, Any]) -> str:
             axes.scatter(ms, place + rng.uniform(-0.12, 0.12, len(ms)), s=22, color=ON, alpha=0.6, linewidth=0)
             axes.plot([np.median(ms)] * 2, [place - 0.28, place + 0.28], color=TEXT, lw=2)
         axes.axvline(reference, color=OFF, lw=1.2, ls=(0, (4, 3)))
-        axes.annotate("OpenWhisk", (reference, len(kinds) - 0.55), color=OFF, ha="right", fontsize=8.5, xytext=(-4, 0), textcoords="offset points")
+        axes.annotate(
+            "OpenWhisk",
+            (reference, len(kinds) - 0.55),
+            color=OFF,
+            ha="right",
+            fontsize=8.5,
+            xytext=(-4, 0),
+            textcoords="offset points",
+        )
         axes.set_yticks(range(len(kinds)), [label for label, _ in kinds])
         axes.set_ylim(-0.6, len(kinds) - 0.4)
         axes.set_xlim(0, 1.08 * max(reference, *(max(ms) for _, ms in kinds)))
@@ -78,7 +95,14 @@ def kills(soak: Mapping[str, Any]) -> str:
         for second in server:
             axes.axvline(second, color=MEMORY, lw=1.1, alpha=0.85)
         axes.plot([], [], color=MEMORY, lw=1.1, label=f"server killed ({len(server)})")
-        axes.scatter(containers, [0.97 * top] * len(containers), marker="|", s=40, color=OFF, label=f"container killed ({len(containers)})")
+        axes.scatter(
+            containers,
+            [0.97 * top] * len(containers),
+            marker="|",
+            s=40,
+            color=OFF,
+            label=f"container killed ({len(containers)})",
+        )
         axes.set_ylim(0, top)
         axes.set_xlim(0, max(at[-1] + 1, *(second for second, _ in soak["kills"])) if soak["kills"] else at[-1] + 1)
         axes.set_xlabel("seconds")

@@ -66,7 +66,13 @@ def _one(file: Path, alice: str, skipped: str | None, work: Path) -> dict[str, A
     # The recordings of the throttle were made with the limits that OpenWhisk has by default, as `owl serve` does.
     limits = () if "throttle" in file.stem else RAISED
     with Server(work, users={"alice": alice, "bench": new_key()}, limits=limits) as server:
-        command = [sys.executable, str(file.parent / "replay.py"), "--verbose", "--apihost", f"http://127.0.0.1:{server.port}"]
+        command = [
+            sys.executable,
+            str(file.parent / "replay.py"),
+            "--verbose",
+            "--apihost",
+            f"http://127.0.0.1:{server.port}",
+        ]
         try:
             done = subprocess.run(
                 [*command, *(("--skip", skipped) if skipped else ()), str(file)],

@@ -51,7 +51,17 @@ _TYPES = (
     "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "multipart/form-data", "application/octet-stream",
     "image/png", "application/json, text/html", "x" * 500, "application/vnd.api+json", ";",
 )  # fmt: skip
-_AUTHORIZATIONS = ("", "Basic", "Basic !", "Basic " + "A" * 400, "Basic Og==", "Basic /////w==", "Bearer x", "Basic a b", "é")
+_AUTHORIZATIONS = (
+    "",
+    "Basic",
+    "Basic !",
+    "Basic " + "A" * 400,
+    "Basic Og==",
+    "Basic /////w==",
+    "Bearer x",
+    "Basic a b",
+    "é",
+)
 _EXTENSIONS = ("", ".json", ".html", ".http", ".svg", ".text", ".bogus", ".", ".json.http")
 
 
@@ -111,7 +121,9 @@ def request(rng: Random, authorizations: dict[str, str]) -> Request:
     if data or method in ("PUT", "POST"):
         headers.append(("Content-Length", str(len(data))))
     if rng.random() < 0.05:
-        headers.append(rng.choice((("Accept", "text/html"), ("Origin", "null"), ("X-Request-ID", "é" * 50), ("Cookie", "a=b"))))
+        headers.append(
+            rng.choice((("Accept", "text/html"), ("Origin", "null"), ("X-Request-ID", "é" * 50), ("Cookie", "a=b")))
+        )
     # What ends the line or the address is the business of `malformed`.
     target = "".join(character for character in target if character not in " \r\n\t\0#")
     return Request(method, target, tuple(headers), data)
@@ -148,7 +160,16 @@ def malformed(rng: Random, valid: Request) -> bytes:
         ))  # fmt: skip
         return b"\r\n".join([line, *lines[1:], b"", b""]) + body
     if harm == 8:
-        bad = (b"no colon", b": empty", b"a b: c", b"x: \0", b" folded", b"\xff: \xff", b"X: " + b"y" * 300_000, b"Host: a\r\nHost: b")
+        bad = (
+            b"no colon",
+            b": empty",
+            b"a b: c",
+            b"x: \0",
+            b" folded",
+            b"\xff: \xff",
+            b"X: " + b"y" * 300_000,
+            b"Host: a\r\nHost: b",
+        )
         return b"\r\n".join([*lines, rng.choice(bad), b"", b""]) + body
     if harm == 9:
         return data.replace(b"\r\n", rng.choice((b"\n", b"\r", b"\n\r", b"\r\r\n")))
@@ -178,7 +199,12 @@ def _valid(rng: Random) -> tuple[str, str, dict[str, str], Any]:
     if kind < 25:
         return "PUT", f"{own}/triggers/{name}", overwrite, {"parameters": _pairs(rng), "annotations": _pairs(rng)}
     if kind < 31:
-        return "PUT", f"{own}/rules/{name}", overwrite, {"trigger": "/_/t", "action": rng.choice(("/_/a", f"/{OWNER}/pub/echo")), "status": "active"}
+        return (
+            "PUT",
+            f"{own}/rules/{name}",
+            overwrite,
+            {"trigger": "/_/t", "action": rng.choice(("/_/a", f"/{OWNER}/pub/echo")), "status": "active"},
+        )
     if kind < 43:
         collection = rng.choice(("actions", "packages", "triggers", "rules", "activations", "limits", "apis"))
         return "GET", f"{own}/{collection}", {}, None
@@ -187,7 +213,12 @@ def _valid(rng: Random) -> tuple[str, str, dict[str, str], Any]:
         return rng.choice(("GET", "GET", "DELETE")), f"{own}/{collection}/{name}", {}, None
     if kind < 63:
         called = rng.choice(("echo", "echo", "web", "chain", "conduct"))
-        return "POST", f"{API}/{OWNER}/actions/pub/{called}", rng.choice(({"blocking": "true"}, {"blocking": "true", "result": "true"}, {})), payload
+        return (
+            "POST",
+            f"{API}/{OWNER}/actions/pub/{called}",
+            rng.choice(({"blocking": "true"}, {"blocking": "true", "result": "true"}, {})),
+            payload,
+        )
     if kind < 64:
         # Whatever was put under these names, in a container of its own.
         return "POST", f"{API}/_/actions/{rng.choice(('a', 'b', 'seq', 'p/a'))}", {"blocking": "true"}, payload
@@ -198,11 +229,34 @@ def _valid(rng: Random) -> tuple[str, str, dict[str, str], Any]:
     if kind < 86:
         action = rng.choice(("web", "web", "raw", "echo", "nothing")) + rng.choice(_EXTENSIONS)
         rest = "".join(f"/{rng.choice(_SEGMENTS)}" for _ in range(rng.choice((0, 0, 1, 3))))
-        return rng.choice(("GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD")), f"/api/v1/web/{OWNER}/pub/{action}{rest}", {}, _web_body(rng)
+        return (
+            rng.choice(("GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD")),
+            f"/api/v1/web/{OWNER}/pub/{action}{rest}",
+            {},
+            _web_body(rng),
+        )
     if kind < 94:
         activation = rng.choice(("0" * 32, "f" * 32, "nonsense", "a" * 31, "Ａ" * 32))
         return "GET", f"{own}/activations/{activation}{rng.choice(('', '/logs', '/result', '/x'))}", {}, None
-    return "GET", rng.choice(("/", "/ping", "/metrics", "/api/v1", "/api/v1/api-docs", API, "/invokers", "/api", "//", "/activation/count")), {}, None
+    return (
+        "GET",
+        rng.choice(
+            (
+                "/",
+                "/ping",
+                "/metrics",
+                "/api/v1",
+                "/api/v1/api-docs",
+                API,
+                "/invokers",
+                "/api",
+                "//",
+                "/activation/count",
+            )
+        ),
+        {},
+        None,
+    )
 
 
 def _action(code: str) -> dict[str, Any]:
@@ -222,8 +276,20 @@ def _action_body(rng: Random) -> dict[str, Any]:
         {"kind": "sequence", "components": [f"/{OWNER}/pub/echo", "/_/a"]},
         {"kind": "blackbox", "image": "nobody/nothing:1"},
     ))  # fmt: skip
-    limits = {"memory": rng.choice((128, 256, 512)), "timeout": rng.choice((100, 1000, 60_000)), "logs": rng.choice((0, 1, 10)), "concurrency": 1}
-    return {"exec": executable, "limits": limits, "parameters": _pairs(rng), "annotations": _pairs(rng), "version": "1.2.3", "publish": False}
+    limits = {
+        "memory": rng.choice((128, 256, 512)),
+        "timeout": rng.choice((100, 1000, 60_000)),
+        "logs": rng.choice((0, 1, 10)),
+        "concurrency": 1,
+    }
+    return {
+        "exec": executable,
+        "limits": limits,
+        "parameters": _pairs(rng),
+        "annotations": _pairs(rng),
+        "version": "1.2.3",
+        "publish": False,
+    }
 
 
 def _package_body(rng: Random) -> dict[str, Any]:
@@ -238,8 +304,20 @@ def _pairs(rng: Random) -> list[dict[str, Any]]:
 
 def _web_body(rng: Random) -> Any:
     # An action may ask for any status, also for 500: that would be its own.
-    shaped = {"statusCode": rng.choice((200, 204, 302, 404, "200", 99, 1000, -1, None, "x", 2.5)), "headers": value(rng), "body": value(rng)}
-    return rng.choice((None, shaped, {"body": value(rng)}, {"error": value(rng)}, {"html": value(rng), "svg": value(rng), "text": value(rng)}))
+    shaped = {
+        "statusCode": rng.choice((200, 204, 302, 404, "200", 99, 1000, -1, None, "x", 2.5)),
+        "headers": value(rng),
+        "body": value(rng),
+    }
+    return rng.choice(
+        (
+            None,
+            shaped,
+            {"body": value(rng)},
+            {"error": value(rng)},
+            {"html": value(rng), "svg": value(rng), "text": value(rng)},
+        )
+    )
 
 
 def value(rng: Random, depth: int = 2) -> Any:

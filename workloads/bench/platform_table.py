@@ -33,10 +33,14 @@ def notes(document: Mapping[str, Any]) -> list[str]:
     if document["settings"]["parts"] != "all":
         found.append(f"Only `{document['settings']['parts']}` was measured.")
     if "replay" in samples and samples["replay"] is None:
-        found.append("There are no recordings (OWL_SHARED names the folder that holds transcripts/): nothing was replayed.")
+        found.append(
+            "There are no recordings (OWL_SHARED names the folder that holds transcripts/): nothing was replayed."
+        )
     elif "replay" in samples:
         if samples["replay"]["skipped"]:
-            found.append("No Docker Engine with the image of the recordings: the exchanges that invoke it were left out.")
+            found.append(
+                "No Docker Engine with the image of the recordings: the exchanges that invoke it were left out."
+            )
         found += [f"{name}: {one['differences']} of {one['exchanges']} exchanges differ" for name, one in
                   samples["replay"]["files"].items() if one["differences"]]  # fmt: skip
     if "soak" in samples:

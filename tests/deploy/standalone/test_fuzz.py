@@ -18,7 +18,9 @@ from deploy.standalone.server import Server
 from workloads.bench.platform_fuzz import Connection, send_raw
 from workloads.bench.platform_requests import OWNER, malformed, request, world
 
-USERS = {name: User(name, str(number) * 36, name.ljust(64, "x")) for number, name in enumerate(("bench", "alice", OWNER))}
+USERS = {
+    name: User(name, str(number) * 36, name.ljust(64, "x")) for number, name in enumerate(("bench", "alice", OWNER))
+}
 AUTHORIZATIONS = {name: requests.auth._basic_auth_str(user.uuid, user.key) for name, user in USERS.items()}
 NO_DEADLINE = settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
