@@ -365,7 +365,8 @@ class Course:
     def overdue(self, slot: Slot) -> None:
         with self._lock:
             if slot.state is State.STARTING:
-                self.failed(slot, internal_error(f"The action's container did not start within {START_TIMEOUT_S:.0f} s."))
+                told = f"The action's container did not start within {START_TIMEOUT_S:.0f} s."
+                self.failed(slot, internal_error(told))
             elif slot.state is State.BUSY:
                 now = time.monotonic()
                 for call in [call for call in slot.calls.values() if call.due <= now]:

@@ -82,8 +82,8 @@ class ProcessContainer:
             stdout, stdout_end = self._pipe(ends)
             stderr, stderr_end = self._pipe(ends)
             self.streams = (stdout, stderr)
-            runtime = [sys.executable, "-m", "action_runtime", "--kind", kind, "--listen", f"unix:{self._folder / SOCKET}",
-                       "--ready-fd", str(ready), "--work", str(work)]  # fmt: skip
+            runtime = [sys.executable, "-m", "action_runtime", "--kind", kind,
+                       "--listen", f"unix:{self._folder / SOCKET}", "--ready-fd", str(ready), "--work", str(work)]  # fmt: skip
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", _LAUNCH, "owl", str(len(joins)), *joins, *runtime],
                 stdin=subprocess.DEVNULL,

@@ -137,7 +137,8 @@ def test_however_the_bytes_are_cut_each_gets_its_lines(lines: list[tuple[str, by
 
 
 GARBAGE = st.lists(
-    st.binary(max_size=50) | st.sampled_from([b"\n", b"\x01", tag(A), tag(B), tag(STRANGER), SENTINEL, END, tag(A)[:20]]),
+    st.binary(max_size=50)
+    | st.sampled_from([b"\n", b"\x01", tag(A), tag(B), tag(STRANGER), SENTINEL, END, tag(A)[:20]]),
     max_size=25,
 ).map(b"".join)
 

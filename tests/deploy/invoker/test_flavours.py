@@ -30,10 +30,13 @@ def stems(run_dir: Path) -> list[str]:
 
 @pytest.fixture
 def docker_settings(tmp_path: Path) -> InvokerSettings:
-    return InvokerSettings(1024, "http://localhost:3233", tmp_path, containers="docker", images={"nodejs:18": "own/node:1"})
+    images = {"nodejs:18": "own/node:1"}
+    return InvokerSettings(1024, "http://localhost:3233", tmp_path, containers="docker", images=images)
 
 
-def test_managed_kinds_are_processes_or_images_and_others_their_own_image(docker_settings, invocation, tmp_path) -> None:
+def test_managed_kinds_are_processes_or_images_and_others_their_own_image(
+    docker_settings, invocation, tmp_path
+) -> None:
     processes = InvokerSettings(1024, "http://localhost:3233", tmp_path)
     assert flavours.of_kind("nodejs:20", processes) == Flavour("nodejs:20", None)
     assert flavours.of_kind("nodejs:18", docker_settings) == Flavour("nodejs:18", "own/node:1")
@@ -73,11 +76,12 @@ def test_a_stem_cell_is_only_claimed_for_its_kind(make_invoker, invocation, run_
 @needs_node
 def test_stem_cells_of_the_kind_used_least_lately_yield(make_invoker, invocation, run_dir: Path, eventually) -> None:
     invoker = make_invoker(user_memory_mib=640, stem_memory_mib=128)
-    assert invoker.submit(invocation(NODE, kind="nodejs:20", name="node", memory=128)).result(30).status is Status.SUCCESS
+    node = invocation(NODE, kind="nodejs:20", name="node", memory=128)
+    assert invoker.submit(node).result(30).status is Status.SUCCESS
     eventually(lambda: stems(run_dir) == ["nodejs20", "python311"], 20)
     assert invoker.submit(invocation(memory=512)).result(20).status is Status.SUCCESS
     assert invoker.stats()["evictions"] == 1
-    assert invoker.stats()["containerPool_prewarmCount"] == 1  # the idle container made room, nodejs's stem cell did not
+    assert invoker.stats()["containerPool_prewarmCount"] == 1  # the idle container made room, no stem cell
     assert invoker.submit(invocation(memory=640, name="all")).result(20).status is Status.SUCCESS
     assert (invoker.stats()["recreatedStarts"], invoker.stats()["containerPool_prewarmCount"]) == (1, 0)
 

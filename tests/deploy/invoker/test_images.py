@@ -15,7 +15,16 @@ from tests.docker.engine import Engine
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-COUNT = "import os\nn = 0\n\ndef main(args):\n    global n\n    n += 1\n    print('call', n)\n    return {'n': n, 'name': os.environ['OWL_CONTAINER']}\n"
+COUNT = """
+import os
+n = 0
+
+def main(args):
+    global n
+    n += 1
+    print("call", n)
+    return {"n": n, "name": os.environ["OWL_CONTAINER"]}
+"""
 
 
 @pytest.fixture
