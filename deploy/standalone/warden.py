@@ -59,7 +59,7 @@ def clear(run_dir: Path, cgroup: str, temporary: str) -> None:
 
     from deploy.standalone.invoker import leftovers
     from deploy.standalone.invoker.docker_engine import DockerEngine, EngineError
-    from rm_agent.cgroup import detect
+    from rm_agent.cgroup import CgroupError, detect
 
     driver = detect() if cgroup else None
     with contextlib.ExitStack() as held:
@@ -74,7 +74,8 @@ def clear(run_dir: Path, cgroup: str, temporary: str) -> None:
                 leftovers.clear_docker(engine, run_dir, cgroup if driver is not None else None)
         leftovers.clear(run_dir, driver, cgroup or None)
         if driver is not None:
-            leftovers.dissolve(driver, cgroup)
+            with contextlib.suppress(CgroupError):  # busy: whoever starts in its place takes it over
+                leftovers.dissolve(driver, cgroup)
         with contextlib.suppress(OSError):  # it may hold what is not ours
             run_dir.rmdir()
         if temporary:
