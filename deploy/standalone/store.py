@@ -63,12 +63,10 @@ class Store:
     """
 
     def __init__(self, folder: Path, activation_days: float = 0) -> None:
-        self.cache_hits = 0
+        self.cache_hits = 0  # for the metrics: threads may lose one now and then
         self._cache: dict[tuple[str, str], Entity] = {}
         self._cache_lock = threading.Lock()
-        self.cache_hits = 0  # for the metrics: threads may lose one now and then
         self._generation = 0
-        self._changing: set[tuple[str, str]] = set()
         with contextlib.ExitStack() as undo:
             undo.enter_context(_lock(folder))
             self._database = Database(folder / "owl.db")
@@ -97,10 +95,7 @@ class Store:
             return cached
         generation = self._generation
         with self._database.reading() as reader:
-            row = reader.execute(
-                _SELECT_ONE,
-                (namespace, path),
-            ).fetchone()
+            row = reader.execute(_SELECT_ONE, (namespace, path)).fetchone()
         if row is None:
             return None
         entity = _entity(row)
@@ -131,30 +126,27 @@ class Store:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Changes that become durable together, or not at all. Reads inside see them; others wait."""
+        touched: set[tuple[str, str]] = set()
         try:
             with self._database.writing() as connection:
-                transaction = Transaction(connection)
-                yield transaction
-                self._uncache(transaction.touched)
+                yield Transaction(connection, touched)
         except sqlite3.Error as error:
             raise storage_error(error) from None
         finally:
-            self._uncache(set())
+            self._uncache(touched)
 
-    def _uncache(self, changing: set[tuple[str, str]]) -> None:
-        """From now on read ``changing`` from the database only, and forget what is being read of it right now."""
+    def _uncache(self, touched: set[tuple[str, str]]) -> None:
+        """After the commit: forget what is kept of ``touched``, and what is being read right now."""
         with self._cache_lock:
             self._generation += 1
-            self._changing = changing
-            for key in changing:
+            for key in touched:
                 self._cache.pop(key, None)
 
     def _remember(self, entity: Entity, generation: int) -> None:
         if len(entity.code or "") > _CACHED_CODE_BYTES:
             return
         with self._cache_lock:
-            # Something was written since the entity was read: it may be an old revision.
-            if generation != self._generation or (entity.namespace, entity.path) in self._changing:
+            if generation != self._generation:  # written since it was read: it may be an old revision
                 return
             if len(self._cache) >= _CACHE_ENTRIES:
                 self._cache.pop(next(iter(self._cache)))
@@ -181,16 +173,14 @@ class Store:
 class Transaction:
     """What can be done inside :meth:`Store.transaction`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, touched: set[tuple[str, str]]) -> None:
+        """``touched`` gets the namespace and path of what is changed."""
         self._connection = connection
-        self.touched: set[tuple[str, str]] = set()
+        self._touched = touched
 
     def find(self, collection: str, namespace: str, path: str) -> Entity | None:
         """The entity of that name, None when there is none, 409 when it is in another collection."""
-        row = self._connection.execute(
-            _SELECT_ONE,
-            (namespace, path),
-        ).fetchone()
+        row = self._connection.execute(_SELECT_ONE, (namespace, path)).fetchone()
         if row is None:
             return None
         if row[0] != collection:
@@ -207,7 +197,7 @@ class Transaction:
         """Write a new revision in place of the old one. ``touch=False`` keeps the time of the last update."""
         updated = int(time.time() * 1000) if touch else entity.doc["updated"]
         doc = {**entity.doc, "updated": updated}
-        self.touched.add((entity.namespace, entity.path))
+        self._touched.add((entity.namespace, entity.path))
         cursor = self._connection.execute(
             "INSERT OR REPLACE INTO entities (namespace, path, collection, updated, doc, code)"
             " VALUES (?, ?, ?, ?, ?, ?)",
@@ -228,7 +218,7 @@ class Transaction:
         return self.put(entity)
 
     def delete(self, entity: Entity) -> None:
-        self.touched.add((entity.namespace, entity.path))
+        self._touched.add((entity.namespace, entity.path))
         self._connection.execute("DELETE FROM entities WHERE revision = ?", (entity.revision,))
 
     def delete_package(self, namespace: str, package: str) -> None:
@@ -237,7 +227,7 @@ class Transaction:
         for row in self._connection.execute(
             f"SELECT namespace, path FROM entities WHERE {where}", arguments
         ).fetchall():
-            self.touched.add((row[0], row[1]))
+            self._touched.add((row[0], row[1]))
         self._connection.execute(f"DELETE FROM entities WHERE {where}", arguments)
 
     def size_of(self, namespace: str, package: str) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploy.standalone import schema
+from deploy.standalone.database import Database
 from deploy.standalone.errors import ApiError, StartError
 from deploy.standalone.store import Activation, Entity, Page, Store
 
@@ -98,6 +99,33 @@ def test_readers_never_see_an_old_revision_after_a_put(store: Store) -> None:
     for reader in readers:
         reader.join()
     assert stale == []
+
+
+def test_changes_that_overlap_leave_nothing_old_in_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, entity("other"))
+    put(store, entity("late"))
+    writing = Database.writing
+    first_committed, second_is_about_to_commit = threading.Event(), threading.Event()
+
+    @contextlib.contextmanager
+    def held_up(database: Database) -> Iterator[sqlite3.Connection]:
+        second = threading.current_thread() is threading.main_thread()
+        with writing(database) as connection:
+            yield connection
+            if second:
+                second_is_about_to_commit.set()
+                first.join()
+                store.find("guest", "late")
+        if not second:
+            first_committed.set()
+            second_is_about_to_commit.wait(10)
+
+    monkeypatch.setattr(Database, "writing", held_up)
+    first = threading.Thread(target=put, args=(store, entity("other")))
+    first.start()
+    first_committed.wait(10)
+    new = put(store, entity("late"))
+    assert store.get("actions", "guest", "late").revision == new.revision
 
 
 def test_activations_are_read_before_and_after_they_are_written(store: Store, tmp_path: Path) -> None:
