@@ -17,7 +17,7 @@ help:
 	@echo "make run     set up, then serve and manage real functions and measure it (report/report.html)"
 	@echo "make test    set up, then run every test this machine can run"
 	@echo "make setup   only set up: virtual environment, packages, model, inputs"
-	@echo "make bench   the full benchmark behind the figures in the README (workloads/results/loop.json)"
+	@echo "make bench   the full benchmarks behind the figures in the README (workloads/results)"
 	@echo "make clean   remove the virtual environment and the report"
 
 $(VENV)/.python:
@@ -55,6 +55,7 @@ test-fast: setup
 	@$(BIN)/python -m pytest -q tests -m "not slow"
 
 bench: setup
+	@$(BIN)/owl bench platform --json workloads/results/platform.json --report report/platform
 	@$(BIN)/owl bench loop --json workloads/results/loop.json --report report
 
 clean:
