@@ -20,6 +20,8 @@ from deploy.standalone.records import Record, status_of
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 # The server's own business; an action that sets them would break the connection.
 _HOP_BY_HOP = {"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade", "trailer", "te"}
+# All actions and the page share one origin: with this one an action's script could put itself in front of them all.
+_NOT_PASSED_ON = _HOP_BY_HOP | {"service-worker-allowed"}
 _BODILESS = (204, 205, 304)
 # Those that OpenWhisk's HTTP library has names for. 1xx would announce a second response that never comes.
 _STATUSES = frozenset(
@@ -40,14 +42,17 @@ _STATUSES = frozenset(
 def answer(extension: str, record: Record) -> Response:
     """The answer to a call with ``extension``, one of EXTENSIONS. ApiError where the result does not fit it."""
     status, result = status_of(record), record["response"]["result"]
-    if status is Status.SUCCESS:
-        return EXTENSIONS[extension](result)
-    if status is not Status.APPLICATION_ERROR:
+    if status is Status.APPLICATION_ERROR:
+        if not isinstance(result, dict) or "error" not in result:
+            raise _missing("error")
+        # An error is an answer as good as any: {"error": {"statusCode": 404}} is how an action says 404.
+        result = result["error"]
+    elif status is not Status.SUCCESS:
         raise ApiError(400, "The action failed; its activation record says why.")
-    if not isinstance(result, dict) or "error" not in result:
-        raise _missing("error")
-    # An error is an answer as good as any: {"error": {"statusCode": 404}} is how an action says 404.
-    return EXTENSIONS[extension](result["error"])
+    try:
+        return EXTENSIONS[extension](result)
+    except RecursionError:
+        raise ApiError(400, "The action's result is nested too deeply to be shown.") from None
 
 
 def pretty(value: Any, indent: int = 0) -> str:
@@ -110,7 +115,7 @@ def _as_http(result: Any) -> Response:
     del response.headers["Content-Type"]
     given = next((value for name, value in headers if name.lower() == "content-type"), None)
     for name, value in headers:
-        if name.lower() not in _HOP_BY_HOP and name.lower() != "content-type":
+        if name.lower() not in _NOT_PASSED_ON and name.lower() != "content-type":
             response.headers.add(name, value)
     if not empty:
         data, content_type = _json_body(body, given) if not isinstance(body, str) else _text_body(body, given)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from deploy.standalone.invoker.http import Response
+from deploy.standalone.jsontext import loads
 from deploy.standalone.model import Status
 
 MAX_RESULT = 1 << 20  # bytes of a result, as configured in OpenWhisk
@@ -92,6 +92,6 @@ def _with_body(message: str, response: Response) -> str:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return loads(body, surrogates=True)
+    except ValueError:
         return None

@@ -17,7 +17,7 @@ def response(value: Any, status: int = 200) -> Response:
     return Response(status, body[:MAX_RESULT], len(body), True)
 
 
-@pytest.mark.parametrize("value", [{}, {"a": 1}, [], [1, "two"]])
+@pytest.mark.parametrize("value", [{}, {"a": 1}, [], [1, "two"], ["\ud800"]])
 def test_objects_and_arrays_are_results(value: Any) -> None:
     verdict = of_run(response(value))
     assert (verdict.status, verdict.result, verdict.destroys) == (Status.SUCCESS, value, False)
@@ -30,7 +30,7 @@ def test_an_error_in_the_result_is_the_applications(error: Any) -> None:
     assert (verdict.status, verdict.result, verdict.destroys) == (Status.APPLICATION_ERROR, {"error": error}, False)
 
 
-@pytest.mark.parametrize("body", [b"null", b"5", b'"text"', b"{bad", b"", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"null", b"5", b'"text"', b"{bad", b"", b"[" * 100_000, b"[" * 950 + b"]" * 950, b"[NaN]", b"[1e999]"])
 def test_anything_else_is_the_developers(body: bytes) -> None:
     verdict = of_run(response(body))
     assert (verdict.status, verdict.destroys) == (Status.DEVELOPER_ERROR, True)

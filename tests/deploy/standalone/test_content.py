@@ -97,6 +97,19 @@ def test_json_comes_back_as_it_was(value: object) -> None:
     assert jsontext.loads(data) == value
 
 
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_json_nests_only_as_deep_as_it_can_be_read_anywhere(opening: bytes, closing: bytes) -> None:
+    def nested(levels: int) -> bytes:
+        return opening * levels + b"0" + closing * levels
+
+    assert jsontext.dumps(jsontext.loads(nested(jsontext.MOST_LEVELS))).encode() == nested(jsontext.MOST_LEVELS)
+    for levels in (jsontext.MOST_LEVELS + 1, 100_000):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            jsontext.loads(nested(levels))
+    assert jsontext.loads(b'"' + b"[" * 1000 + b'"') == "[" * 1000
+    assert jsontext.loads(b"[[]" + b",[]" * 1000 + b"]") == [[]] * 1001
+
+
 def test_later_annotations_win_in_the_place_of_the_first() -> None:
     first = [{"key": "a", "value": 1}, {"key": "b", "value": 2}]
     assert content.merge(first, [{"key": "a", "value": 3}]) == [{"key": "a", "value": 3}, {"key": "b", "value": 2}]

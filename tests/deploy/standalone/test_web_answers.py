@@ -178,6 +178,23 @@ def test_headers_may_have_many_values_of_any_plain_type() -> None:
     assert response.headers.get("Content-Length") == "1"
 
 
+@pytest.mark.parametrize("name", ["Service-Worker-Allowed", "service-worker-allowed"])
+def test_no_script_of_an_action_gets_to_stand_in_front_of_the_page(name: str) -> None:
+    headers = {name: "/", "Content-Type": "text/javascript"}
+    response = web_answers.answer(".http", _record({"headers": headers, "body": "b"}))
+    assert response.get_data() == b"b"
+    assert name not in response.headers
+
+
+@pytest.mark.parametrize("extension", [".text", ".http"])
+def test_a_result_too_deep_for_people_is_a_400(extension: str) -> None:
+    value: Any = 1
+    for _ in range(900):
+        value = [value]
+    headers = {"Content-Type": "application/hal+json"}
+    assert _answer(extension, {"headers": headers, "body": value})[0] == 400
+
+
 @pytest.mark.parametrize("headers", [None, 3, [], {"a": None}, {"a": {"b": 1}}, {"a b": "c"}, {"a": "b\r\nc"}])
 def test_headers_that_are_none_are_a_400(headers: Any) -> None:
     assert _answer(".http", {"headers": headers, "body": "b"})[0] == 400
