@@ -26,8 +26,8 @@ class Listener(Protocol):
         """The activation's log is complete."""
         ...
 
-    def hung_up(self, activation_id: str) -> None:
-        """No answer will come: the connection broke."""
+    def hung_up(self, activation_id: str, delivered: bool) -> None:
+        """No answer will come: the connection broke, before anything of the request was sent or after that."""
         ...
 
     def exited(self) -> None:
@@ -86,12 +86,12 @@ class Conversation:
             self._free.append(connection)
         self._listener.answered(activation_id, response)
 
-    def broken(self, connection: Connection, activation_id: str | None) -> None:
+    def broken(self, connection: Connection, activation_id: str | None, delivered: bool) -> None:
         self._connections.discard(connection)
         with contextlib.suppress(ValueError):  # it was in use
             self._free.remove(connection)
         if activation_id is not None:
-            self._listener.hung_up(activation_id)
+            self._listener.hung_up(activation_id, delivered)
 
     def _connect(self) -> Connection:
         connection = Connection(self._container.connect(), self._loop, self)
@@ -134,5 +134,7 @@ class Conversation:
         for connection in list(self._connections):
             while connection.receive():  # an answer given before the exit counts
                 pass
+            if not connection.closed:
+                connection.give_up()
         self.drain()
         self._listener.exited()

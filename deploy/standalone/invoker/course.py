@@ -11,7 +11,8 @@ from functools import partial
 from typing import Protocol
 
 from deploy.standalone.invoker.call import Call, now_ms
-from deploy.standalone.invoker.fleet import START_TIMEOUT_S, Fleet
+from deploy.standalone.invoker.collector import Collector
+from deploy.standalone.invoker.fleet import Fleet
 from deploy.standalone.invoker.http import Response
 from deploy.standalone.invoker.logs import ActivationLog
 from deploy.standalone.invoker.pool import Pool, State
@@ -23,6 +24,7 @@ from rm_agent.cgroup import CgroupError
 
 log = logging.getLogger(__name__)
 
+START_TIMEOUT_S = 60.0
 LOG_WAIT_S = 2.0  # for the sentinels after the answer, as in OpenWhisk
 MAX_ATTEMPTS = 3
 NEVER = float("inf")
@@ -115,16 +117,16 @@ class Course:
     def _run(self, slot: Slot, call: Call) -> None:
         """Under the lock. Raises ``OSError`` when the container cannot be reached."""
         if call.log is None:
-            self._begin(slot, call)
+            self._begin(call, slot.conversation.collector)
         call.run_ms = now_ms()
         if call.start_ms is None:
             call.start_ms = call.run_ms
         self._arm(slot, call, call.action.limits.timeout_ms / 1000)
         slot.conversation.send(call.id, "/run", call.run_body())
 
-    def _begin(self, slot: Slot, call: Call) -> None:
+    def _begin(self, call: Call, collector: Collector) -> None:
         call.log = ActivationLog(call.action.limits.logs_mib << 20)
-        slot.conversation.collector.open(call.id, call.log)
+        collector.open(call.id, call.log)
 
     def _arm(self, slot: Slot, call: Call, seconds: float) -> None:
         call.due = time.monotonic() + seconds
@@ -149,20 +151,31 @@ class Course:
         with self._lock:
             if slot.calls.get(call.id) is not call:
                 return
-            self._begin(slot, call)
-            call.start_ms = now_ms()
-            self._arm(slot, call, call.action.limits.timeout_ms / 1000)
+            if call.log is None:
+                self._begin_init(slot, call, slot.conversation.collector)
             try:
                 slot.conversation.send(call.id, "/init", body)
             except OSError:
-                self._fleet.soon(partial(self.hung_up, slot, call.id))
+                self._fleet.soon(partial(self.hung_up, slot, call.id, delivered=False))
+
+    def _begin_init(self, slot: Slot, call: Call, collector: Collector) -> None:
+        self._begin(call, collector)
+        call.start_ms = now_ms()
+        self._arm(slot, call, call.action.limits.timeout_ms / 1000)
+
+    def made(self, slot: Slot, collector: Collector) -> None:
+        if slot.flavour.managed:
+            self._fleet.arm(slot, time.monotonic() + START_TIMEOUT_S)
+        else:
+            # To listen is a part of the action's own /init there, as in OpenWhisk: its time, its log, its fault.
+            self._begin_init(slot, next(iter(slot.calls.values())), collector)
 
     def started(self, slot: Slot) -> None:
         with self._lock:
             if slot.state is not State.STARTING:
                 return
             self._desk.did_start(slot)
-            self._fleet.arm(slot, NEVER)
+            self._rearm(slot)
             if slot.calls:
                 self.initialise(slot)
             else:
@@ -253,11 +266,16 @@ class Course:
             if call is not None and call.verdict is not None and not call.verdict.destroys:
                 self._finish(slot, call)
 
-    def hung_up(self, slot: Slot, activation_id: str) -> None:
+    def hung_up(self, slot: Slot, activation_id: str, delivered: bool) -> None:
         with self._lock:
             call = slot.calls.get(activation_id)
-            if call is not None and call.verdict is None and call.start_ms is not None:
+            if call is None or call.verdict is not None or call.start_ms is None:
+                return
+            if delivered or call.run_ms is None or call.init_ms is not None:
                 self._lose(slot, call)
+            else:
+                self._withdraw(slot, [call], at_last=_NOT_TAKEN)
+                self._desk.freed()
 
     def _lose(self, slot: Slot, call: Call) -> None:
         """Under the lock: the container will not answer the call."""
@@ -287,7 +305,7 @@ class Course:
             if slot.state is State.GONE:
                 return
             self._retire(slot)
-            if slot.state is State.STARTING:
+            if slot.state is State.STARTING and slot.flavour.managed:
                 self._stillborn(slot)
                 return
             for call in list(slot.calls.values()):
@@ -337,7 +355,7 @@ class Course:
             slot.conversation.collector.close(call.id)
         if verdict.destroys or lost:
             self._retire(slot)
-            if not slot.initialised and slot.state is not State.STARTING:
+            if not slot.initialised:
                 # The others that wait in it begin anew elsewhere, one of them with /init.
                 self._withdraw(slot, [other for other in slot.calls.values() if other.verdict is None])
         self._settle(slot)
@@ -364,14 +382,14 @@ class Course:
 
     def overdue(self, slot: Slot) -> None:
         with self._lock:
-            if slot.state is State.STARTING:
+            if slot.state is State.STARTING and slot.flavour.managed:
                 told = f"The action's container did not start within {START_TIMEOUT_S:.0f} s."
                 self.failed(slot, internal_error(told))
-            elif slot.state is State.BUSY:
+            elif slot.state in (State.STARTING, State.BUSY):
                 now = time.monotonic()
                 for call in [call for call in slot.calls.values() if call.due <= now]:
                     self._time_is_up(slot, call)
-                if slot.state is State.BUSY:
+                if slot.state is not State.GONE:
                     self._rearm(slot)
             elif slot.state in (State.IDLE, State.PAUSED):
                 self._rest(slot)

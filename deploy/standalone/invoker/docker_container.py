@@ -26,7 +26,6 @@ PORT = 8080  # where the action interface listens, in every image
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PIDS_LIMIT = 1024
 NOFILE = 1024
-CONNECT_TIMEOUT_S = 2.0
 END_TIMEOUT_S = 5.0  # from the end of a container's output to its own
 
 FOLDER_LABEL, GROUP_LABEL = "owl.run-dir", "owl.cgroup"  # whose it is, for those who clear up
@@ -72,14 +71,23 @@ class DockerContainer:
         except OSError as error:
             self.destroy()
             raise StartFailed(f"The container {name} could not be started: {error}") from None
+        except Exception:
+            self.destroy()
+            raise
         self.ready, self.exited, self.streams = self._attendant.ready, self._attendant.exited, self._attendant.streams
 
     def connect(self) -> socket.socket:
         if self._address is None:
             raise ConnectionRefusedError(f"the container {self.name} has ended")
-        connection = socket.create_connection(self._address, CONNECT_TIMEOUT_S)
+        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            with contextlib.suppress(BlockingIOError):
+                connection.connect(self._address)
+        except OSError:
+            connection.close()
+            raise
         return connection
 
     def claim(self, cpu_millis: int, memory_mib: int) -> None:

@@ -29,9 +29,8 @@ from rm_agent.cgroup import CgroupDriver, CgroupError, detect
 
 log = logging.getLogger(__name__)
 
-START_TIMEOUT_S = 60.0
 WORKERS = 4
-DOCKER_WORKERS = 8  # they wait for the engine, and minutes for an image
+DOCKER_WORKERS = 8  # they wait for the engine; as many others make containers, and may wait minutes for an image
 WARDEN_S = 10.0  # longest that a killed server's warden is waited for: it has to start, on a machine that may be busy
 
 
@@ -58,6 +57,7 @@ class Fleet:
         self._loop = Loop("invoker-loop")
         self._workers = ThreadPoolExecutor(WORKERS, "invoker-worker")
         self._docker_workers = ThreadPoolExecutor(DOCKER_WORKERS, "invoker-docker")
+        self._docker_makers = ThreadPoolExecutor(DOCKER_WORKERS, "invoker-docker-maker")
         self._docker = Docker(settings, self._driver)
         self._docker_workers.submit(self._docker.engine)  # removes what a killed server left there
 
@@ -76,7 +76,7 @@ class Fleet:
 
     def make(self, slot: Slot) -> None:
         """Start a container for the slot in the background; the owner hears ``started`` or ``failed``."""
-        self.in_background(self._make, slot)
+        self._submit(self._workers if slot.flavour.image is None else self._docker_makers, self._make, slot)
 
     def arm(self, slot: Slot, due: float) -> None:
         """Tell the owner at ``due``, unless the slot is armed anew before. Under the lock.
@@ -112,8 +112,7 @@ class Fleet:
 
     def in_background(self, work: Callable[..., None], slot: Slot, *more: Call) -> None:
         """Do something slow for the slot; an unexpected error of it fails the slot."""
-        workers = self._workers if slot.flavour.image is None else self._docker_workers
-        workers.submit(self._guarded, work, slot, *more)
+        self._submit(self._workers if slot.flavour.image is None else self._docker_workers, work, slot, *more)
 
     def remove(self, slot: Slot) -> None:
         """Kill the slot's container in the background. Under the lock, after the slot left the pool."""
@@ -125,8 +124,8 @@ class Fleet:
         """Wait until the removed containers are gone, end the threads, give back folder and group."""
         self._loop.close()
         self._docker.abandon_pulls()
-        self._workers.shutdown(wait=True)
-        self._docker_workers.shutdown(wait=True)
+        for workers in (self._workers, self._docker_makers, self._docker_workers):
+            workers.shutdown(wait=True)
         self._docker.close()
         if self._driver is not None:
             try:
@@ -137,6 +136,9 @@ class Fleet:
         self._locks.close()
         with contextlib.suppress(OSError):  # it may hold what is not ours
             self._settings.run_dir.rmdir()
+
+    def _submit(self, workers: ThreadPoolExecutor, work: Callable[..., None], slot: Slot, *more: Call) -> None:
+        workers.submit(self._guarded, work, slot, *more)
 
     def _make(self, slot: Slot) -> None:
         if slot.state is State.GONE:
@@ -153,8 +155,9 @@ class Fleet:
             self.started += 1
             if slot.state is not State.GONE:
                 slot.container = container
-                slot.conversation = Conversation(container, self._loop, slot, self._collector())
-                self.arm(slot, time.monotonic() + START_TIMEOUT_S)
+                collector = self._collector()
+                slot.owner.made(slot, collector)
+                slot.conversation = Conversation(container, self._loop, slot, collector)
                 if slot.calls:
                     self.hurry(slot)
                 return

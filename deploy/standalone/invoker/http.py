@@ -79,4 +79,6 @@ class ResponseReader:
             raise BadResponse("no status line or Content-Length") from None
         if self._length < 0 or not version.startswith(b"HTTP/1."):
             raise BadResponse("no HTTP/1 answer")
-        self._keep_alive = headers.get(b"connection", b"").lower() != b"close"
+        said = headers.get(b"connection", b"").lower()
+        # Who speaks HTTP/1.0 (Python's http.server does, if not told otherwise) hangs up without a word.
+        self._keep_alive = said == b"keep-alive" if version == b"HTTP/1.0" else said != b"close"

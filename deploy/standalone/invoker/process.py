@@ -125,12 +125,12 @@ class ProcessContainer:
 
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        connection.setblocking(False)  # else a runtime that accepts no more would be waited for
         try:
             connection.connect(str(self._folder / SOCKET))
         except OSError:
             connection.close()
             raise
-        connection.setblocking(False)
         return connection
 
     def claim(self, cpu_millis: int, memory_mib: int) -> None:

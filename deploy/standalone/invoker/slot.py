@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from typing import Protocol
 
 from deploy.standalone.invoker.call import Call
+from deploy.standalone.invoker.collector import Collector
 from deploy.standalone.invoker.container import Container
 from deploy.standalone.invoker.conversation import Conversation
 from deploy.standalone.invoker.flavour import Flavour
@@ -17,6 +18,10 @@ from deploy.standalone.invoker.responses import Verdict
 class Owner(Protocol):
     """Whoever decides what follows from what a container does."""
 
+    def made(self, slot: Slot, collector: Collector) -> None:
+        """Its container is there, and will listen some time; ``collector`` is to get what it writes. Under the lock."""
+        ...
+
     def started(self, slot: Slot) -> None: ...
 
     def failed(self, slot: Slot, verdict: Verdict) -> None:
@@ -27,7 +32,7 @@ class Owner(Protocol):
 
     def logged(self, slot: Slot, activation_id: str) -> None: ...
 
-    def hung_up(self, slot: Slot, activation_id: str) -> None: ...
+    def hung_up(self, slot: Slot, activation_id: str, delivered: bool) -> None: ...
 
     def exited(self, slot: Slot) -> None: ...
 
@@ -67,8 +72,8 @@ class Slot:
     def logged(self, activation_id: str) -> None:
         self.owner.logged(self, activation_id)
 
-    def hung_up(self, activation_id: str) -> None:
-        self.owner.hung_up(self, activation_id)
+    def hung_up(self, activation_id: str, delivered: bool) -> None:
+        self.owner.hung_up(self, activation_id, delivered)
 
     def exited(self) -> None:
         self.owner.exited(self)

@@ -9,13 +9,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from deploy.standalone.invoker import InvokerSettings, ProcessInvoker
 from deploy.standalone.model import Invocation, Limits, Runnable
 from rm_agent.cgroup import detect
+from tests.docker.engine import Engine
+
+if TYPE_CHECKING:
+    import docker
 
 ECHO = "def main(args):\n    return args\n"
 MakeInvoker = Callable[..., ProcessInvoker]
@@ -49,6 +53,16 @@ def make_invoker(run_dir: Path) -> Iterator[MakeInvoker]:
     yield make
     for invoker in made:
         invoker.close(0)
+
+
+@pytest.fixture
+def sdk(in_docker: Engine) -> Iterator[docker.DockerClient]:
+    """A client of the engine that containers are made by."""
+    import docker
+
+    client = docker.DockerClient(base_url=in_docker.host)
+    yield client
+    client.close()
 
 
 @pytest.fixture(scope="session")

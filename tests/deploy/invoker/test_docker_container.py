@@ -42,13 +42,6 @@ def engine(in_docker: Engine) -> Iterator[DockerEngine]:
 
 
 @pytest.fixture
-def sdk(in_docker: Engine) -> Iterator[docker.DockerClient]:
-    client = docker.DockerClient(base_url=in_docker.host)
-    yield client
-    client.close()
-
-
-@pytest.fixture
 def settings(tmp_path: Path) -> InvokerSettings:
     return InvokerSettings(4096, "http://localhost:3233", tmp_path, container_env={"COLOUR": "green"})
 

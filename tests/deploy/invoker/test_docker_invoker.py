@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 
-from deploy.standalone.invoker.responses import OUT_OF_MEMORY
+from deploy.standalone.invoker.logs import NOT_AS_EXPECTED
+from deploy.standalone.invoker.responses import INIT_DIED, OUT_OF_MEMORY
 from deploy.standalone.model import Invocation, Status
 from tests.deploy.invoker.conftest import MakeInvoker
 from tests.docker.engine import Engine
@@ -35,13 +36,6 @@ http.server.HTTPServer(("", 8080), Handler).serve_forever()
 
 Make = Callable[..., Invocation]
 Eventually = Callable[..., None]
-
-
-@pytest.fixture
-def sdk(in_docker: Engine) -> Iterator[docker.DockerClient]:
-    client = docker.DockerClient(base_url=in_docker.host)
-    yield client
-    client.close()
 
 
 @pytest.fixture
@@ -121,8 +115,27 @@ def test_an_image_that_ends_at_once_says_what_it_wrote(
 ) -> None:
     image = image_of("exit('no luck')")
     outcome = make_invoker(stem_cells=0).submit(invocation(kind="blackbox", image=image)).result(30)
-    assert outcome.status >= Status.DEVELOPER_ERROR
-    assert "no luck" in outcome.result["error"]
+    assert (outcome.status, outcome.result) == (Status.DEVELOPER_ERROR, {"error": INIT_DIED})
+    assert [line[31:] for line in outcome.logs] == ["stderr: no luck", f"stderr: {NOT_AS_EXPECTED}"]
+    assert outcome.init_ms is not None
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_an_image_that_never_listens_takes_the_actions_time(
+    make_invoker: MakeInvoker, invocation: Make, image_of: Callable[[str], str], eventually: Eventually, concurrency: int
+) -> None:
+    image = image_of("import time\nprint('I think', flush=True)\ntime.sleep(99)")
+    invoker = make_invoker(stem_cells=0, concurrency=concurrency)
+    invocations = [
+        invocation(kind="blackbox", image=image, timeout=1500, concurrency=concurrency) for _ in range(concurrency)
+    ]
+    for call in [invoker.submit(one) for one in invocations]:
+        outcome = call.result(30)
+        assert outcome.status is Status.DEVELOPER_ERROR and outcome.timed_out
+        assert outcome.result == {"error": "The action exceeded its time limits of 1500 milliseconds during initialization."}
+        assert 1500 <= outcome.init_ms < 3000
+        assert outcome.logs[0].endswith("stdout: I think")
+    eventually(lambda: invoker.stats()["containersRemoved"] == concurrency)
 
 
 def test_without_an_engine_a_blackbox_action_fails_as_for_an_image_that_is_not_there(

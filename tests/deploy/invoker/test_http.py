@@ -37,6 +37,12 @@ def test_one_answer_after_the_other() -> None:
     assert reader.feed(answer(b"22", "502 Bad Gateway", "Connection: close\r\n")) == Response(502, b"22", 2, False)
 
 
+@pytest.mark.parametrize(("said", "stays"), [("", False), ("Connection: Keep-Alive\r\n", True)])
+def test_a_connection_of_http_1_0_stays_only_if_that_is_said(said: str, stays: bool) -> None:
+    data = answer(b"{}", more=said).replace(b"HTTP/1.1", b"HTTP/1.0")
+    assert ResponseReader(10).feed(data) == Response(200, b"{}", 2, stays)
+
+
 def test_only_so_much_of_a_body_is_kept() -> None:
     reader = ResponseReader(10)
     data = answer(b"x" * 100)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
-import docker
 import pytest
 
 from deploy.standalone.invoker import ProcessInvoker
@@ -25,13 +23,6 @@ def main(args):
     print("call", n)
     return {"n": n, "name": os.environ["OWL_CONTAINER"]}
 """
-
-
-@pytest.fixture
-def sdk(in_docker: Engine) -> Iterator[docker.DockerClient]:
-    client = docker.DockerClient(base_url=in_docker.host)
-    yield client
-    client.close()
 
 
 @pytest.fixture
