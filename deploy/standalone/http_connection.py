@@ -254,11 +254,14 @@ class Connection:
     def _respond(self, request: RequestParser, answer: _Answer) -> bool:
         asked = request.headers.get("CONNECTION", "").lower()
         keep = asked == "keep-alive" if request.version == "1.0" else "close" not in asked
-        lines, length = [f"HTTP/1.1 {answer.status}"], ""
+        lines, length, date = [f"HTTP/1.1 {answer.status}"], "", ""
         for name, value in answer.headers:
-            if name.lower() == "connection":
+            field = name.lower()
+            if field == "connection":
                 keep = keep and value.lower() != "close"
-            elif name.lower() != "content-length":
+            elif field == "date":
+                date = value
+            elif field != "content-length":
                 lines.append(f"{name}: {value}")
             elif request.command == "HEAD":
                 length = value  # of the body that a GET would have had
@@ -269,7 +272,7 @@ class Connection:
             lines.append("Connection: close")
         elif request.version == "1.0":
             lines.append("Connection: keep-alive")
-        lines.append(f"Date: {_date()}\r\n\r\n")
+        lines.append(f"Date: {date or _date()}\r\n\r\n")
         body = b"" if bodiless or request.command == "HEAD" else answer.body
         return self._send("\r\n".join(lines).encode("latin-1", "replace") + body, close=not keep)
 

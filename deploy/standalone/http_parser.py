@@ -8,6 +8,7 @@ from waitress.utilities import BadRequest, Error, RequestEntityTooLarge, Request
 
 # Between chunks stand a size and seldom used extensions: longer ones are an attack on the memory.
 _MAX_CHUNK_LINE = 4096
+_MAX_DIGITS = 18  # of a length
 _VERSIONS = ("1.0", "1.1")
 
 
@@ -42,6 +43,8 @@ class RequestParser(HTTPRequestParser):
         try:
             super().parse_header(header_plus)
         except ValueError as error:  # "http://[" as an address
+            if len(self.headers.get("CONTENT_LENGTH", "")) > _MAX_DIGITS:
+                raise ParsingError("Content-Length is longer than any number of bytes.") from None
             raise ParsingError(f"The address in the first line is none: {error}.") from None
         if self.version not in _VERSIONS:
             raise ParsingError("The first line names no version of HTTP.")
@@ -51,6 +54,8 @@ class RequestParser(HTTPRequestParser):
             raise ParsingError("Content-Length and Transfer-Encoding exclude each other.")
         if self.version == "1.1" and not self.headers.get("HOST"):
             raise ParsingError("HTTP/1.1 needs the header Host.")
+        if "," in self.headers.get("HOST", ""):
+            raise ParsingError("There is more than one header Host.")
 
     def _clearer(self, error: Error, data: bytes) -> Error:
         if isinstance(error, RequestHeaderFieldsTooLarge):

@@ -40,6 +40,10 @@ def loads(data: bytes, *, surrogates: bool = False) -> Any:
         raise ValueError("it is nested too deeply") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start} is not UTF-8") from None
+    except ValueError as error:
+        if "int_max_str_digits" in str(error):  # Python's words would tell users how to change Python
+            raise ValueError("a number is too large") from None
+        raise
     return value
 
 

@@ -110,6 +110,12 @@ def test_json_nests_only_as_deep_as_it_can_be_read_anywhere(opening: bytes, clos
     assert jsontext.loads(b"[[]" + b",[]" * 1000 + b"]") == [[]] * 1001
 
 
+@pytest.mark.parametrize("number", [b"1e999", b"1" * 5000])
+def test_numbers_beyond_all_bounds_are_told_in_words_for_users(number: bytes) -> None:
+    with pytest.raises(ValueError, match="^a number is too large$"):
+        jsontext.loads(b"[" + number + b"]")
+
+
 def test_later_annotations_win_in_the_place_of_the_first() -> None:
     first = [{"key": "a", "value": 1}, {"key": "b", "value": 2}]
     assert content.merge(first, [{"key": "a", "value": 3}]) == [{"key": "a", "value": 3}, {"key": "b", "value": 2}]

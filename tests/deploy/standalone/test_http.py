@@ -196,6 +196,12 @@ def test_lengths_that_are_none(server: Server, length: bytes) -> None:
     assert answer.headers["connection"] == "close"
 
 
+def test_a_length_with_more_digits_than_any_is_told_in_words_for_users(server: Server) -> None:
+    answer = asked(server, FIRE + b"Content-Length: " + b"1" * 5000 + b"\r\n\r\n{}")
+    assert answer.status == 400
+    assert answer.json["error"] == "Content-Length is longer than any number of bytes."
+
+
 def test_a_length_too_short_leaves_a_rest_that_is_no_request(server: Server) -> None:
     with Wire(server) as wire:
         wire.send(FIRE + b'Content-Length: 2\r\n\r\n{}"rest": 1}\r\n\r\n')
@@ -297,8 +303,20 @@ def test_headers_that_are_none(server: Server, header: bytes) -> None:
     assert asked(server, b"GET /ping HTTP/1.1\r\n" + HOST + header + b"\r\n\r\n").status == 400
 
 
-def test_http_1_1_names_a_host(server: Server) -> None:
-    assert asked(server, b"GET /ping HTTP/1.1\r\n\r\n").status == 400
+@pytest.mark.parametrize("hosts", [b"", HOST + HOST, b"Host: a, b\r\n"])
+def test_http_1_1_names_one_host(server: Server, hosts: bytes) -> None:
+    assert asked(server, b"GET /ping HTTP/1.1\r\n" + hosts + b"\r\n").status == 400
+
+
+def test_an_answer_has_one_date_which_may_be_the_actions(server: Server, guest: Any) -> None:
+    date = "Tue, 01 Jan 2030 00:00:00 GMT"
+    code = f"def main(args):\n    return {{'headers': {{'date': '{date}'}}, 'body': 'b'}}\n"
+    guest.put_action("dated", code, annotations=[{"key": "web-export", "value": True}])
+    with Wire(server) as wire:
+        wire.send(b"GET /api/v1/web/guest/default/dated.http HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+        head = wire.rest().lower()
+    assert head.count(b"\r\ndate:") == 1
+    assert date.lower().encode() in head
 
 
 def test_heads_without_end(server: Server) -> None:
