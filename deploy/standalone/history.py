@@ -7,12 +7,11 @@ is read from memory, so that a reader never misses what an answer has shown.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
+import logging
 import os
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -24,6 +23,8 @@ from deploy.standalone import jsontext
 from deploy.standalone.database import Database
 from deploy.standalone.errors import ApiError, not_found
 from deploy.standalone.journal import Journal
+
+log = logging.getLogger(__name__)
 
 _BATCH_S = 0.1
 _RETRY_S = 1.0
@@ -133,14 +134,10 @@ class History:
     def get(self, namespace: str, activation_id: str) -> Activation:
         with self._pending_lock:
             pending = self._pending.get(activation_id)
-        if pending is not None:
-            found = pending[0]
-        else:
+        found = pending[0] if pending is not None else None
+        if found is None:
             with self._database.reading() as reader:
-                row = reader.execute(
-                    "SELECT namespace, path, received_ns, doc FROM activations WHERE id = ?", (activation_id,)
-                ).fetchone()
-            found = _activation(row) if row else None
+                found = _find(reader, activation_id)
         if found is None or found.namespace != namespace:
             raise not_found()
         return found
@@ -148,19 +145,21 @@ class History:
     def page(self, namespace: str, page: Page) -> list[Activation]:
         """Records of a namespace, newest first."""
         # The memory first: what is written in between is then seen twice, never missed.
-        found = {activation.id: activation for activation in self._unwritten(namespace, page)}
+        pending = {activation.id: activation for activation in self._unwritten(namespace, page)}
         where, arguments = _where(namespace, page)
-        limit = -1 if page.limit is None else page.skip + page.limit
+        last = None if page.limit is None else page.skip + page.limit
         with self._database.reading() as reader:
-            for row in reader.execute(
-                f"SELECT namespace, path, received_ns, doc FROM activations WHERE {where}"
+            written = reader.execute(
+                f"SELECT start, received_ns, id FROM activations WHERE {where}"
                 " ORDER BY start DESC, received_ns DESC LIMIT ?",
-                (*arguments, limit),
-            ):
-                activation = _activation(row)
-                found[activation.id] = activation
-        newest = sorted(found.values(), key=lambda activation: activation.order, reverse=True)
-        return newest[page.skip : None if page.limit is None else page.skip + page.limit]
+                (*arguments, -1 if last is None else last),
+            ).fetchall()
+            order = {activation_id: (start, received_ns) for start, received_ns, activation_id in written}
+            order |= {activation.id: activation.order for activation in pending.values()}
+            shown = sorted(order, key=order.__getitem__, reverse=True)[page.skip : last]
+            # Only now the records, which may be large.
+            found = (pending.get(activation_id) or _find(reader, activation_id) for activation_id in shown)
+            return [activation for activation in found if activation is not None]
 
     def count(self, namespace: str, page: Page) -> int:
         pending = [activation.id for activation in self._unwritten(namespace, page)]
@@ -194,7 +193,7 @@ class History:
                 self._write(batch)
             except Exception as error:  # whatever it is, without this thread no record would be written any more
                 if not failing:
-                    warn(f"Activation records cannot be written ({error}); they are kept in memory until it works.")
+                    log.warning("Activation records cannot be written (%s); they are kept in memory meanwhile", error)
                 failing = True
                 if not self._closing:
                     self._wake.set()
@@ -206,7 +205,9 @@ class History:
                         self._pending.pop(row[0], None)
             if self._closing and (failing or not self._pending):
                 if self._pending:
-                    warn(f"{len(self._pending)} activation records could not be written; the next start tries again.")
+                    log.warning(
+                        "%d activation records could not be written; the next start tries again", len(self._pending)
+                    )
                 return
 
     def _write(self, batch: list[Row]) -> None:
@@ -223,7 +224,7 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
             connection.execute("INSERT OR IGNORE INTO activations VALUES (?, ?, ?, ?, ?, ?)", row)
         except _UNFIT as error:
             # One bad record must not keep the others from the disk. The exception may quote what the action was given.
-            warn(f"The record of activation {row[0]} cannot be written ({type(error).__name__}) and is lost.")
+            log.warning("The record of activation %s cannot be written (%s) and is lost", row[0], type(error).__name__)
 
 
 def to_text(row: Row) -> str:
@@ -234,11 +235,6 @@ def to_text(row: Row) -> str:
 def from_text(text: str) -> Row:
     head, _, doc = text.partition("\t")
     return (*json.loads(head), doc)
-
-
-def warn(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # whoever read it is gone, which is no reason to stop writing
-        print(line, file=sys.stderr, flush=True)
 
 
 def _refused(reason: str) -> ApiError:
@@ -256,6 +252,8 @@ def _where(namespace: str, page: Page) -> tuple[str, tuple[Any, ...]]:
     return " AND ".join(term for term, _ in terms), tuple(value for _, value in terms)
 
 
-def _activation(row: tuple[Any, ...]) -> Activation:
-    namespace, path, received_ns, doc = row
-    return Activation(namespace, path, received_ns, json.loads(doc))
+def _find(reader: sqlite3.Connection, activation_id: str) -> Activation | None:
+    row = reader.execute(
+        "SELECT namespace, path, received_ns, doc FROM activations WHERE id = ?", (activation_id,)
+    ).fetchone()
+    return Activation(*row[:3], json.loads(row[3])) if row else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
 
 from deploy.standalone.database import Database
-from deploy.standalone.history import warn
+
+log = logging.getLogger(__name__)
 
 _EVERY_S = 3600.0
 _AT_ONCE = 200
@@ -35,7 +37,7 @@ class Retention:
             try:
                 pause = _PAUSE_S if prune(self._database, time.time_ns() // 1_000_000 - self._keep_ms) else _EVERY_S
             except sqlite3.Error as error:
-                warn(f"Old activation records cannot be deleted ({error}); the next try is in an hour.")
+                log.warning("Old activation records cannot be deleted (%s); the next try is in an hour", error)
                 pause = _EVERY_S
 
 
