@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 DISMISSAL_S = 5.0  # how long a dismissed warden may take to end
+RELEASE_S = 2.0  # a killed server's pipe is closed before its locks are given back, on a busy machine long before
 
 
 class Warden:
@@ -64,9 +65,9 @@ def clear(run_dir: Path, cgroup: str, temporary: str) -> None:
     driver = detect() if cgroup else None
     with contextlib.ExitStack() as held:
         try:
-            held.callback(os.close, leftovers.lock(run_dir))
+            held.callback(os.close, leftovers.lock(run_dir, RELEASE_S))
             if driver is not None:
-                held.callback(os.close, leftovers.lock(driver.create(cgroup).folders[0]))
+                held.callback(os.close, leftovers.lock(driver.create(cgroup).folders[0], RELEASE_S))
         except OSError:  # another server has the place now, or it is gone
             return
         if (engine := DockerEngine.connect()) is not None:

@@ -34,7 +34,7 @@ class ActivationLog:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
-        self._open: list[bytes] = [b"", b""]  # an unfinished line per stream
+        self._open = [bytearray(), bytearray()]  # an unfinished line per stream
         self._ended = [limit == 0, limit == 0]
         self._truncated = limit == 0
         self._left_out = False
@@ -59,20 +59,24 @@ class ActivationLog:
             return
         now = time.time_ns()
         prefix = head(now, stream)  # once: to format a time takes longer than all else that is done with a line
-        *finished, rest = (self._open[stream] + data).split(b"\n")
+        unfinished = self._open[stream]
+        first, *finished = data.split(b"\n")
+        unfinished += first  # and no more: a line may come in very many pieces
+        if finished:
+            finished.insert(0, bytes(unfinished))
+            unfinished[:] = finished.pop()
         for text in finished:
             if text.endswith(SENTINEL):
                 self._ended[stream] = True
-                self._open[stream] = b""
+                unfinished.clear()
                 if len(text) > len(SENTINEL):  # output that lacked a final newline
                     self._add(now, prefix, text[: -len(SENTINEL)])
                 return
             self._add(now, prefix, text)
-        if len(rest) > max(self._limit - self._size, len(SENTINEL)):
+        if len(unfinished) > max(self._limit - self._size, len(SENTINEL)):
             # Nothing of an endless line is wanted but the sentinel that may end it.
             self._truncate(now)
-            rest = rest[-len(SENTINEL) :]
-        self._open[stream] = rest
+            del unfinished[: -len(SENTINEL)]
 
     def finish(self, *, lost: bool = False, failed: bool = False) -> list[str]:
         """The lines, unfinished ones included.
@@ -83,7 +87,7 @@ class ActivationLog:
         now = time.time_ns()
         for stream, rest in enumerate(self._open):
             if rest:
-                self._add(now, head(now, stream), rest.removesuffix(SENTINEL))
+                self._add(now, head(now, stream), bytes(rest).removesuffix(SENTINEL))
         if self._limit:
             if lost:
                 self.lines.append(head(now, STDERR) + LOST)

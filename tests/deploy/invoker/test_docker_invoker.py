@@ -110,6 +110,18 @@ def test_a_container_that_is_killed_takes_its_call_with_it_and_no_other(
     assert invoker.submit(invocation(code, {"s": 0}, **blackbox)).result(30).status is Status.SUCCESS
 
 
+def test_a_call_for_a_container_that_has_just_died_gets_another(
+    make_invoker: MakeInvoker, invocation: Make, in_docker: Engine, sdk: docker.DockerClient
+) -> None:
+    invoker = make_invoker(stem_cells=0)
+    blackbox = {"kind": "blackbox", "image": in_docker.image}
+    assert invoker.submit(invocation(**blackbox)).result(30).status is Status.SUCCESS
+    for container in sdk.containers.list():
+        container.kill()
+    outcome = invoker.submit(invocation(**blackbox)).result(30)
+    assert outcome.status is Status.SUCCESS and outcome.init_ms is not None
+
+
 def test_an_image_that_ends_at_once_says_what_it_wrote(
     make_invoker: MakeInvoker, invocation: Make, image_of: Callable[[str], str]
 ) -> None:

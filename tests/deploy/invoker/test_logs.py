@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +60,16 @@ def test_more_than_the_limit_is_truncated_with_a_notice() -> None:
     *kept, notice = texts(log.finish())
     assert kept == [("stdout", "0123456")] * 2
     assert notice == ("stderr", "Logs were truncated because the total bytes size exceeds the limit of 100 bytes.")
+
+
+def test_a_line_in_very_many_pieces_costs_no_more_than_its_length() -> None:
+    log, before = ActivationLog(10 << 20), time.process_time()
+    for _ in range(60_000):
+        log.feed(STDOUT, b"." * 100)
+    assert time.process_time() - before < 2  # with a copy of the whole for each piece it is a minute
+    log.feed(STDOUT, b"\n" + END)
+    log.feed(STDERR, END)
+    assert texts(log.finish()) == [("stdout", "." * 6_000_000)]
 
 
 def test_lines_of_one_character_do_not_slip_below_the_limit() -> None:
