@@ -57,7 +57,7 @@ def main() -> None:
 @main.command()
 @click.option("--cgroup-root", default="owl-3233", show_default=True, help="Group whose children are the containers.")
 @click.option(
-    "--node-socket", type=click.Path(path_type=Path), help="Where runtimes report.  [default: OWL_HOME/node.sock]"
+    "--node-socket", type=click.Path(path_type=Path), help="Where runtimes report.  [default: OWL_HOME/node/node.sock]"
 )
 @click.option("--journal", type=click.Path(path_type=Path, dir_okay=False), help="[default: OWL_HOME/journal.db]")
 @click.option(
@@ -108,7 +108,7 @@ def serve(
     settings = Settings(
         cgroup_root=cgroup_root,
         journal=journal or home() / "journal.db",
-        node_socket=node_socket or home() / "node.sock",
+        node_socket=node_socket or home() / "node" / "node.sock",
         port=port,
         policy=policy,
         interval_s=interval_ms / 1000,

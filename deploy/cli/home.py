@@ -30,7 +30,8 @@ class Home:
 
     @property
     def node_socket(self) -> Path:
-        return self.path / "node.sock"
+        """In a folder of its own, which containers see whole: what a new manager binds there is theirs too."""
+        return self.path / "node" / "node.sock"
 
     def log(self, service: str) -> Path:
         return self.path / "logs" / f"{service}.log"
@@ -49,6 +50,7 @@ class Home:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.log("server").parent.mkdir(exist_ok=True)
+            self.node_socket.parent.mkdir(mode=0o711, exist_ok=True)  # a container's user may be anyone
         except OSError as error:
             raise Failure(f"cannot write in {self.path}: {error.strerror}; set OWL_HOME to another folder") from None
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
-import stat
 import threading
 import uuid
 from pathlib import Path
@@ -150,10 +148,9 @@ class DockerContainer:
         environment["OWL_CONTAINER"] = self.name
         if environment["__OW_API_HOST"] == settings.api_host:
             environment["__OW_API_HOST"] = self._reachable(settings.api_host)
-        if settings.node_socket and _is_socket(Path(settings.node_socket)):
-            # The socket alone: in its folder there may be databases and keys.
+        if settings.node_socket and (shown := _to_be_shown(Path(settings.node_socket))):
             environment["OWL_NODE_SOCKET"] = settings.node_socket
-            binds.append(f"{settings.node_socket}:{settings.node_socket}")
+            binds.append(f"{shown}:{shown}:ro")  # reports can be sent all the same
         labels = {FOLDER_LABEL: str(settings.run_dir)}
         host = {
             "NetworkMode": "bridge",
@@ -196,8 +193,14 @@ class DockerContainer:
         self._ended.set()
 
 
-def _is_socket(path: Path) -> bool:
-    try:
-        return stat.S_ISSOCK(os.stat(path).st_mode)
-    except OSError:
-        return False
+def _to_be_shown(node_socket: Path) -> Path | None:
+    """What of it a container is to see: the folder, so that the socket of the next manager is seen too.
+
+    Where there is anything but sockets in it (databases, keys), the socket alone; nothing while that is not there.
+    """
+    with contextlib.suppress(OSError):
+        if all(path.is_socket() for path in node_socket.parent.iterdir()):
+            return node_socket.parent
+        if node_socket.is_socket():
+            return node_socket
+    return None

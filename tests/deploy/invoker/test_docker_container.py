@@ -23,7 +23,7 @@ from deploy.standalone.invoker.container import ImageUnavailable, StartFailed
 from deploy.standalone.invoker.docker_container import DockerContainer
 from deploy.standalone.invoker.docker_engine import DockerEngine, EngineError
 from deploy.standalone.invoker.flavour import Flavour
-from rm_agent.cgroup import detect
+from rm_agent.cgroup import CgroupDriver, detect
 from rm_agent.telemetry.reports import ReportSocket
 from tests.docker.engine import Engine
 
@@ -198,6 +198,33 @@ def test_containers_reach_a_socket_of_this_machine(engine: DockerEngine, start: 
         assert run(start(), code) == (200, {"peer": port})
 
 
+@contextlib.contextmanager
+def listening(path: Path, driver: CgroupDriver, senders: list[str | None]) -> Iterator[None]:
+    with contextlib.closing(ReportSocket(path)) as reports:
+        handling = (driver.of_pid, lambda report, group, received: senders.append(group))
+        threading.Thread(target=reports.listen, args=handling, daemon=True).start()
+        yield
+
+
+@pytest.mark.parametrize(("beside", "shown"), [("other.sock", "node"), ("keys", "node/node.sock")])
+def test_of_a_folder_with_more_than_sockets_only_the_socket_is_shown(
+    engine: DockerEngine, settings: InvokerSettings, in_docker: Engine, sdk: docker.DockerClient, run_dir: Path,
+    beside: str, shown: str,
+) -> None:  # fmt: skip
+    folder = run_dir / "node"
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as ours, socket.socket(socket.AF_UNIX) as other:
+        ours.bind(str(folder / "node.sock"))
+        other.bind(str(folder / beside)) if beside.endswith("sock") else (folder / beside).touch()
+        settings = dataclasses.replace(settings, node_socket=str(folder / "node.sock"))
+        container = DockerContainer("wsk0_1_guest_act", settings, engine, None, Flavour(None, in_docker.image), 128)
+        try:
+            binds = sdk.containers.get(container.name).attrs["HostConfig"]["Binds"]
+            assert binds == [f"{run_dir / shown}:{run_dir / shown}:ro"]
+        finally:
+            container.destroy()
+
+
 def test_reports_of_the_runtime_come_from_the_servers_group(
     engine: DockerEngine, settings: InvokerSettings, in_docker: Engine, run_dir: Path, eventually: Callable[..., None]
 ) -> None:
@@ -205,17 +232,20 @@ def test_reports_of_the_runtime_come_from_the_servers_group(
     if driver is None:
         pytest.skip("needs writable control groups")
     senders: list[str | None] = []
-    with contextlib.closing(ReportSocket(run_dir / "node.sock")) as reports:
-        handling = (driver.of_pid, lambda report, path, received: senders.append(path))
-        threading.Thread(target=reports.listen, args=handling, daemon=True).start()
-        settings = dataclasses.replace(settings, cgroup=group, node_socket=str(run_dir / "node.sock"))
-        container = DockerContainer("wsk0_1_guest_act", settings, engine, driver, Flavour(None, in_docker.image), 128)
-        try:
+    path = run_dir / "node" / "node.sock"
+    path.parent.mkdir()
+    settings = dataclasses.replace(settings, cgroup=group, node_socket=str(path))
+    container = DockerContainer("wsk0_1_guest_act", settings, engine, driver, Flavour(None, in_docker.image), 128)
+    try:
+        with listening(path, driver, senders):
             assert run(container, "def main(args):\n    return {}\n") == (200, {})
             eventually(lambda: len(senders) == 4)
-        finally:
-            container.destroy()
-            leftovers.dissolve(driver, group)
+        with listening(path, driver, senders):  # the manager was started anew
+            assert post(container, "/run", {}) == (200, {})
+            eventually(lambda: len(senders) == 6)
+    finally:
+        container.destroy()
+        leftovers.dissolve(driver, group)
     assert set(senders) == {f"{group}/{container._id}"}
     assert not list(driver.root.glob(f"*/{group}"))
 
