@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from deploy.standalone import jsontext
+from deploy.standalone.cache import Cache
 from deploy.standalone.database import Database, disk_full, storage_error
 from deploy.standalone.errors import StartError, exists, not_found, other_collection
 from deploy.standalone.history import Activation, History, Page
@@ -28,8 +28,6 @@ from deploy.standalone.retention import Retention
 __all__ = ["Activation", "Entity", "Page", "Store", "Transaction"]
 
 _SELECT_ONE = "SELECT collection, namespace, path, doc, code, revision FROM entities WHERE namespace = ? AND path = ?"
-_CACHE_ENTRIES = 512
-_CACHED_CODE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +61,7 @@ class Store:
     """
 
     def __init__(self, folder: Path, activation_days: float = 0) -> None:
-        self.cache_hits = 0  # for the metrics: threads may lose one now and then
-        self._cache: dict[tuple[str, str], Entity] = {}
-        self._cache_lock = threading.Lock()
-        self._generation = 0
+        self._cache = Cache()
         with contextlib.ExitStack() as undo:
             undo.enter_context(_lock(folder))
             self._database = Database(folder / "owl.db")
@@ -85,21 +80,25 @@ class Store:
         """Write what is pending and release the folder."""
         self._closing.close()
 
+    @property
+    def cache_hits(self) -> int:
+        """How often an entity was found without reading the database."""
+        return self._cache.hits
+
     # entities
 
     def find(self, namespace: str, path: str) -> Entity | None:
         """The entity of that name, whatever it is."""
         cached = self._cache.get((namespace, path))
         if cached is not None:
-            self.cache_hits += 1
             return cached
-        generation = self._generation
+        generation = self._cache.generation
         with self._database.reading() as reader:
             row = reader.execute(_SELECT_ONE, (namespace, path)).fetchone()
         if row is None:
             return None
         entity = _entity(row)
-        self._remember(entity, generation)
+        self._cache.put(entity, len(row[3]) + len(row[4] or ""), generation)
         return entity
 
     def get(self, collection: str, namespace: str, path: str) -> Entity:
@@ -133,24 +132,7 @@ class Store:
         except sqlite3.Error as error:
             raise storage_error(error) from None
         finally:
-            self._uncache(touched)
-
-    def _uncache(self, touched: set[tuple[str, str]]) -> None:
-        """After the commit: forget what is kept of ``touched``, and what is being read right now."""
-        with self._cache_lock:
-            self._generation += 1
-            for key in touched:
-                self._cache.pop(key, None)
-
-    def _remember(self, entity: Entity, generation: int) -> None:
-        if len(entity.code or "") > _CACHED_CODE_BYTES:
-            return
-        with self._cache_lock:
-            if generation != self._generation:  # written since it was read: it may be an old revision
-                return
-            if len(self._cache) >= _CACHE_ENTRIES:
-                self._cache.pop(next(iter(self._cache)))
-            self._cache[entity.namespace, entity.path] = entity
+            self._cache.forget(touched)
 
     # activations, as History has them
 
