@@ -13,7 +13,7 @@ from deploy.cli.doctor.finding import Finding, fails, ok, warning
 
 OLDEST_PYTHON = (3, 11)
 FEWEST_DESCRIPTORS = 1024
-ENOUGH_DESCRIPTORS = 4096  # the server takes as many connections
+ENOUGH_DESCRIPTORS = 4096
 CLOCK_SLACK_S = 24 * 3600  # files of an archive may be dated in another time zone
 
 
@@ -25,13 +25,15 @@ def python() -> Finding:
 
 
 def descriptors() -> Finding:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    text = "unlimited" if soft == resource.RLIM_INFINITY else f"{soft} at once"
-    if soft == resource.RLIM_INFINITY or soft >= ENOUGH_DESCRIPTORS:
+    """What may be open at once: the server takes as much as the hard limit lets it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return ok("open files", "unlimited")
+    text = f"{hard} at once"
+    if hard >= ENOUGH_DESCRIPTORS:
         return ok("open files", text)
-    within = hard == resource.RLIM_INFINITY or hard >= ENOUGH_DESCRIPTORS
-    fix = f"`ulimit -n {ENOUGH_DESCRIPTORS}` before `owl up`" if within else "raise nofile in /etc/security/limits.conf"
-    if soft < FEWEST_DESCRIPTORS:
+    fix = "raise nofile in /etc/security/limits.conf (in a container: --ulimit nofile)"
+    if hard < FEWEST_DESCRIPTORS:
         return fails("open files", f"{text}: too few for the server and its containers", fix)
     return warning("open files", f"{text}: with many containers and connections they run out", fix)
 
