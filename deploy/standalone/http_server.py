@@ -182,4 +182,5 @@ def room_for_connections() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY:
         return _MOST_CONNECTIONS
-    return max(64, min(_MOST_CONNECTIONS, soft - _OWN_DESCRIPTORS, soft // 2 if soft < 2 * _OWN_DESCRIPTORS else soft))
+    # Where the limit is low the rest of the server gets half of it.
+    return min(_MOST_CONNECTIONS, max(soft - _OWN_DESCRIPTORS, soft // 2))

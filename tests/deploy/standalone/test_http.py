@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.standalone.auth import WELL_KNOWN_USERS
+from deploy.standalone.http_server import room_for_connections
 from deploy.standalone.server import Server
 
 MAX_BODY = 4 * 65_536  # of the server below
@@ -420,6 +422,24 @@ def test_ids_that_could_do_harm_are_replaced(server: Server, given: bytes) -> No
 
 
 # many at once
+
+
+@pytest.mark.parametrize(
+    ("limits", "room"),
+    [
+        ((1024, 1024), 512),
+        ((1024, 4096), 2048),
+        ((1024, 10_000), 7952),
+        ((1024, resource.RLIM_INFINITY), 16_384),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 16_384),
+    ],
+)
+def test_connections_leave_room_for_what_else_is_open(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], room: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    assert room_for_connections() == room
 
 
 def test_more_calls_at_once_than_there_are_threads(serving: Any, client: Any) -> None:
