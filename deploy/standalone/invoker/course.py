@@ -25,7 +25,9 @@ from rm_agent.cgroup import CgroupError
 log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
-LOG_WAIT_S = 2.0  # for the sentinels after the answer, as in OpenWhisk
+# What is waited for after the answer: the sentinels, as in OpenWhisk; where it is not known whether there are any;
+# and, where there are none, what was printed before the answer.
+LOG_WAIT_S = {True: 2.0, None: 0.5, False: 0.02}
 MAX_ATTEMPTS = 3
 NEVER = float("inf")
 
@@ -258,10 +260,11 @@ class Course:
             self._finish(slot, call)
         else:
             slot.conversation.collector.answered(call.id)
-            self._arm(slot, call, LOG_WAIT_S)
+            self._arm(slot, call, LOG_WAIT_S[slot.sentinels])
 
     def logged(self, slot: Slot, activation_id: str) -> None:
         with self._lock:
+            slot.sentinels = True
             call = slot.calls.get(activation_id)
             if call is not None and call.verdict is not None and not call.verdict.destroys:
                 self._finish(slot, call)
@@ -310,7 +313,7 @@ class Course:
                 return
             for call in list(slot.calls.values()):
                 if call.verdict is not None:
-                    self._finish(slot, call, lost=True)
+                    self._finish(slot, call, lost=bool(slot.sentinels))
                 elif call.start_ms is not None:
                     self._lose(slot, call)
             if unbegun := [call for call in slot.calls.values() if call.start_ms is None]:
@@ -398,7 +401,9 @@ class Course:
         if slot.calls.get(call.id) is not call:  # the one before took it along
             return
         if call.verdict is not None:
-            self._finish(slot, call, lost=True)
+            if slot.sentinels is None:
+                slot.sentinels = False
+            self._finish(slot, call, lost=slot.sentinels)
             return
         self.counts["timeouts"] += 1
         if call.run_ms is None:

@@ -56,6 +56,8 @@ class Slot:
         self.conversation: Conversation | None = None
         self.calls: dict[str, Call] = {}  # by activation, first come first
         self.initialised = False
+        # Whether sentinels end its logs: those of managed kinds do, of images of users' own that is learnt.
+        self.sentinels: bool | None = True if flavour.managed else None
         self.frozen = False
         self.changing = False  # a worker is freezing or thawing it
         self.retired = False  # it gets no more calls, and goes when those it has are over

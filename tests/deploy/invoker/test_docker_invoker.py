@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 
 import docker
@@ -31,6 +32,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"{}")
 
+http.server.HTTPServer(("", 8080), Handler).serve_forever()
+"""
+
+# What somebody writes who knows of /init and /run, and not of sentinels; it speaks HTTP/1.0.
+PLAIN = """
+import http.server
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    runs = 0
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/run":
+            Handler.runs += 1
+            print("run", Handler.runs, flush=True)
+        body = b'{"runs": %d}' % Handler.runs
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args):
+        pass
+
+print("hello", flush=True)
 http.server.HTTPServer(("", 8080), Handler).serve_forever()
 """
 
@@ -120,6 +144,18 @@ def test_a_call_for_a_container_that_has_just_died_gets_another(
         container.kill()
     outcome = invoker.submit(invocation(**blackbox)).result(30)
     assert outcome.status is Status.SUCCESS and outcome.init_ms is not None
+
+
+def test_an_image_without_sentinels_is_not_waited_for_and_stays_warm(
+    make_invoker: MakeInvoker, invocation: Make, image_of: Callable[[str], str]
+) -> None:
+    invoker, image = make_invoker(stem_cells=0), image_of(PLAIN)
+    for run, before in enumerate((["stdout: hello"], [], []), start=1):
+        outcome = invoker.submit(invocation(kind="blackbox", image=image)).result(30)
+        answered = time.time() * 1000 - outcome.end_ms
+        assert (outcome.status, outcome.result) == (Status.SUCCESS, {"runs": run})
+        assert [line[31:] for line in outcome.logs] == [*before, f"stdout: run {run}"]
+        assert answered < 1900  # what is waited for sentinels where there are any is 2 s
 
 
 def test_an_image_that_ends_at_once_says_what_it_wrote(
