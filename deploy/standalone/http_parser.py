@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from waitress.adjustments import Adjustments
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.utilities import BadRequest, Error, RequestEntityTooLarge, RequestHeaderFieldsTooLarge
@@ -36,6 +38,11 @@ class RequestParser(HTTPRequestParser):
                 self.error = BadRequest("What stands between the chunks of the body is too long.")
                 self.completed = True
         return consumed
+
+    def close(self) -> None:
+        """Throw away what is kept of the body, also where the disk has no room for what was still to be written."""
+        with contextlib.suppress(OSError):
+            super().close()
 
     def parse_header(self, header_plus: bytes) -> None:
         if b"\0" in header_plus:

@@ -8,14 +8,17 @@ import os
 import random
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -423,6 +426,26 @@ def test_a_full_disk_refuses_what_is_new_and_loses_nothing(disk: Path, tmp_path:
     assert kept.keys() >= set(answered)
     assert all(kept[name]["response"]["success"] for name in answered)
     assert guest.invoke("echo").status_code == 200
+
+
+@pytest.mark.root
+def test_a_body_for_which_the_disk_has_no_room_is_told_so(
+    disk: Path, tmp_path: Path, serving: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filler = fill(disk)
+    os.truncate(filler, filler.stat().st_size - 700_000)
+    with serving(data=tmp_path / "data", stem_cells=0) as server:
+        monkeypatch.setattr(tempfile, "tempdir", str(disk))
+        head = b"PUT /api/v1/namespaces/_/actions/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n"
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", urlsplit(server.url).port), timeout=10) as wire:
+                wire.sendall(head + b"x" * 650_000)
+                with contextlib.suppress(ConnectionError):
+                    for _ in range(100):  # little by little: then some of it waits to be written when the disk is full
+                        wire.sendall(b"x" * 1000)
+                        time.sleep(0.003)
+                assert wire.recv(100).startswith(b"HTTP/1.1 507 ")
+        assert requests.get(f"{server.url}/ping", timeout=10).text == "pong"
 
 
 def test_a_sequence_that_the_disk_stops_has_a_record_that_says_so(
