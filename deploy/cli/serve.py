@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from deploy.cli.signals import ending_signals
 from deploy.standalone import logs, runtimes
 from deploy.standalone.auth import WELL_KNOWN_USERS, User
 from deploy.standalone.errors import StartError
@@ -165,7 +164,6 @@ def serve(
         **options,
     )
     logs.configure(settings.log_format, verbose=settings.verbose)
-    ended = threading.Event()
     # Imported here: the rest of the command line does not need to wait for it.
     from deploy.standalone.server import Server
 
@@ -174,27 +172,21 @@ def serve(
     except StartError as error:
         raise click.UsageError(str(error)) from None
 
-    def end(*_: object) -> None:
-        if ended.is_set():
-            server.hurry()
-        ended.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
-    try:
-        server.start()
-    except StartError as error:
-        click.echo(f"owl serve: {error}", err=True)
-        raise SystemExit(1) from None
-    try:
-        guest = named["guest"]
-        click.echo(
-            f"OpenWhisk at {server.url}, use it with: wsk property set --apihost {server.url} "
-            + ("--auth ..." if guest not in WELL_KNOWN_USERS else f"--auth {guest.api_key}"),
-            err=True,
-        )
-        if server.notice:
-            click.echo(f"note: {server.notice}", err=True)
-        ended.wait()
-    finally:
-        server.stop()
+    with ending_signals(again=server.hurry) as ended:
+        try:
+            server.start()
+        except StartError as error:
+            click.echo(f"owl serve: {error}", err=True)
+            raise SystemExit(1) from None
+        try:
+            guest = named["guest"]
+            click.echo(
+                f"OpenWhisk at {server.url}, use it with: wsk property set --apihost {server.url} "
+                + ("--auth ..." if guest not in WELL_KNOWN_USERS else f"--auth {guest.api_key}"),
+                err=True,
+            )
+            if server.notice:
+                click.echo(f"note: {server.notice}", err=True)
+            ended()
+        finally:
+            server.stop()
