@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from urllib.parse import urlsplit
 
 from deploy.standalone.invoker import leftovers
@@ -30,6 +31,7 @@ class Docker:
         self._driver = driver
         self._lock = threading.Lock()
         self._engine: DockerEngine | None = None
+        self._not_before = 0.0  # when it is looked for again
         self._gate: Gate | None = None
 
     def make(self, name: str, flavour: Flavour, memory_mib: int) -> DockerContainer:
@@ -45,15 +47,23 @@ class Docker:
     def engine(self) -> DockerEngine | None:
         """The engine, if there is one by now. Takes a few seconds at most, and some milliseconds later on."""
         with self._lock:
-            if self._engine is None and (engine := DockerEngine.connect()) is not None:
-                try:
-                    self._take_possession(engine)
-                except EngineError as error:
-                    engine.close()
-                    log.warning("Docker cannot be used: %s", error)
-                else:
-                    self._engine = engine
+            began = time.monotonic()
+            if self._engine is None and began >= self._not_before:
+                self._engine = self._find()
+                now = time.monotonic()
+                self._not_before = now + (now - began)  # a hanging engine is not waited for by each call in turn
             return self._engine
+
+    def _find(self) -> DockerEngine | None:
+        if (engine := DockerEngine.connect()) is None:
+            return None
+        try:
+            self._take_possession(engine)
+        except EngineError as error:
+            engine.close()
+            log.warning("Docker cannot be used: %s", error)
+            return None
+        return engine
 
     def abandon_pulls(self) -> None:
         """Nobody waits for images any more: makers that do soon fail."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import docker
 import pytest
@@ -186,8 +188,23 @@ def test_an_image_that_never_listens_takes_the_actions_time(
     eventually(lambda: invoker.stats()["containersRemoved"] == concurrency)
 
 
+def test_an_engine_that_hangs_holds_up_all_calls_once(
+    make_invoker: MakeInvoker, invocation: Make, monkeypatch: pytest.MonkeyPatch, run_dir: Path
+) -> None:
+    monkeypatch.setattr("deploy.standalone.invoker.docker_engine.CONNECT_TIMEOUT_S", 0.4)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(run_dir / "docker.sock"))
+        silent.listen()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{run_dir}/docker.sock")
+        invoker = make_invoker(stem_cells=0)
+        before = time.monotonic()
+        calls = [invoker.submit(invocation(kind="blackbox", image="owner/image:1")) for _ in range(12)]
+        assert {call.result(30).result["error"] for call in calls} == {"Failed to pull container image 'owner/image:1'."}
+        assert time.monotonic() - before < 12 * 0.4
+
+
 def test_without_an_engine_a_blackbox_action_fails_as_for_an_image_that_is_not_there(
-    make_invoker: MakeInvoker, invocation: Make, monkeypatch: pytest.MonkeyPatch, run_dir: object
+    make_invoker: MakeInvoker, invocation: Make, monkeypatch: pytest.MonkeyPatch, run_dir: Path
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{run_dir}/none.sock")
     outcome = make_invoker(stem_cells=0).submit(invocation(kind="blackbox", image="owner/image:1")).result(30)
