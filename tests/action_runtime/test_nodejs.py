@@ -459,6 +459,15 @@ def test_a_failed_init_is_tagged(start: Callable[..., Container]) -> None:
         assert text.count(SENTINEL) == 3
 
 
+def test_a_tagged_line_may_come_in_very_many_pieces(start: Callable[..., Container]) -> None:
+    container = start("nodejs:20", OWL_LOG_TAGS="true")
+    dots = "for (let i = 0; i < 300_000; i++) process.stdout.write('.')"
+    container.init(f"function main() {{ const t = Date.now(); {dots}; console.log(); return {{ms: Date.now() - t}} }}")
+    status, result = container.run(activation_id="a" * 32)
+    assert status == 200 and result["ms"] < 5000  # with a copy of the line for each piece it is a quarter of a minute
+    assert container.stdout.startswith(f"\x01{'a' * 32} {'.' * 300_000}\n")
+
+
 def test_what_is_printed_after_the_end_is_not_tagged(start: Callable[..., Container]) -> None:
     container = start("nodejs:20", OWL_LOG_TAGS="true")
     container.init("function main() { setTimeout(() => console.log('late'), 5); return {} }")

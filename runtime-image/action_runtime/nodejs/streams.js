@@ -62,18 +62,13 @@ class Logs {
     }
     let activation = this.storage.getStore()
     if (!activation || activation.ended) activation = this.nobody
-    const bytes = activation.begun[index].length ? Buffer.concat([activation.begun[index], data]) : data
+    const begun = activation.begun[index]
     let start = 0
-    for (let end; (end = bytes.indexOf(NEWLINE, start)) >= 0; start = end + 1) {
-      this.writeLine(activation, index, bytes.subarray(start, end))
+    for (let end; (end = data.indexOf(NEWLINE, start)) >= 0; start = end + 1) {
+      this.writeLine(activation, index, begun.end(data.subarray(start, end)))
     }
-    const rest = bytes.subarray(start)
-    if (rest.length < MAX_LINE) {
-      activation.begun[index] = Buffer.from(rest) // a copy: the caller may use its buffer again
-    } else {
-      activation.begun[index] = EMPTY
-      this.writeLine(activation, index, rest)
-    }
+    begun.add(data.subarray(start))
+    if (begun.length >= MAX_LINE) this.writeLine(activation, index, begun.end(EMPTY))
   }
 
   writeLine (activation, index, line) {
@@ -82,9 +77,37 @@ class Logs {
 
   endLines (activation) {
     for (const [index, begun] of activation.begun.entries()) {
-      activation.begun[index] = EMPTY
-      if (begun.length) this.writeLine(activation, index, begun)
+      if (begun.length) this.writeLine(activation, index, begun.end(EMPTY))
     }
+  }
+}
+
+/** A line that has begun. Its pieces are copied, since a caller may use its buffer again. */
+class Line {
+  constructor () {
+    this.room = EMPTY
+    this.length = 0
+  }
+
+  add (bytes) {
+    const length = this.length + bytes.length
+    if (length > this.room.length) {
+      const larger = Buffer.allocUnsafe(2 * length) // twice as much: a line may come in very many pieces
+      this.room.copy(larger, 0, 0, this.length)
+      this.room = larger
+    }
+    bytes.copy(this.room, this.length)
+    this.length = length
+  }
+
+  /** The whole of it, `bytes` being the last; the next one begins. */
+  end (bytes) {
+    if (!this.length) return bytes
+    this.add(bytes)
+    const whole = this.room.subarray(0, this.length)
+    this.room = EMPTY
+    this.length = 0
+    return whole
   }
 }
 
@@ -110,7 +133,7 @@ class LogStream extends Writable {
 
 function activationOf (id) {
   const tag = typeof id === 'string' && ID.test(id) ? `\x01${id} ` : ''
-  return { tag, begun: [EMPTY, EMPTY], ended: false }
+  return { tag, begun: [new Line(), new Line()], ended: false }
 }
 
 function writeAll (descriptor, data) {
