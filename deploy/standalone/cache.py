@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class Cache:
         self._most = most_bytes
         self._bytes = 0
         self._kept: dict[Key, tuple[Entity, int]] = {}
+        self._changing: Counter[Key] = Counter()
         self._lock = threading.Lock()
 
     def get(self, key: Key) -> Entity | None:
@@ -43,7 +46,7 @@ class Cache:
             return
         key = entity.namespace, entity.path
         with self._lock:
-            if generation != self.generation:
+            if generation != self.generation or key in self._changing:
                 return
             self._drop(key)
             while self._bytes + size > self._most:
@@ -51,12 +54,20 @@ class Cache:
             self._kept[key] = entity, size
             self._bytes += size
 
-    def forget(self, keys: Iterable[Key]) -> None:
-        """After these were written: they are gone, and what is being read right now will not be kept."""
+    @contextlib.contextmanager
+    def changing(self, keys: Collection[Key]) -> Iterator[None]:
+        """From before the commit of ``keys`` to after it: nothing of them is kept, as it may be either revision."""
         with self._lock:
             self.generation += 1
+            self._changing.update(keys)
             for key in keys:
                 self._drop(key)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.generation += 1
+                self._changing -= Counter(keys)  # others may be changing the same ones by now
 
     def _drop(self, key: Key) -> None:
         dropped = self._kept.pop(key, None)

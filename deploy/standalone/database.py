@@ -82,6 +82,10 @@ def disk_full(folder: Path) -> StartError:
 
 
 def _connect(file: Path) -> sqlite3.Connection:
+    if not file.exists():
+        # It holds code and parameters, and the folder may be one that others can read. Of errors SQLite says more.
+        with contextlib.suppress(OSError):
+            file.touch(mode=0o600)
     return sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from deploy.standalone import jsontext
-from deploy.standalone.cache import Cache
+from deploy.standalone.cache import Cache, Key
 from deploy.standalone.database import Database, disk_full, storage_error
 from deploy.standalone.errors import StartError, exists, not_found, other_collection
 from deploy.standalone.history import Activation, History, Page
@@ -125,14 +125,13 @@ class Store:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Changes that become durable together, or not at all. Reads inside see them; others wait."""
-        touched: set[tuple[str, str]] = set()
         try:
-            with self._database.writing() as connection:
-                yield Transaction(connection, touched)
+            with contextlib.ExitStack() as after_commit, self._database.writing() as connection:
+                transaction = Transaction(connection)
+                yield transaction
+                after_commit.enter_context(self._cache.changing(transaction.touched))
         except sqlite3.Error as error:
             raise storage_error(error) from None
-        finally:
-            self._cache.forget(touched)
 
     # activations, as History has them
 
@@ -155,10 +154,9 @@ class Store:
 class Transaction:
     """What can be done inside :meth:`Store.transaction`."""
 
-    def __init__(self, connection: sqlite3.Connection, touched: set[tuple[str, str]]) -> None:
-        """``touched`` gets the namespace and path of what is changed."""
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._touched = touched
+        self.touched: set[Key] = set()
 
     def find(self, collection: str, namespace: str, path: str) -> Entity | None:
         """The entity of that name, None when there is none, 409 when it is in another collection."""
@@ -179,7 +177,7 @@ class Transaction:
         """Write a new revision in place of the old one. ``touch=False`` keeps the time of the last update."""
         updated = int(time.time() * 1000) if touch else entity.doc["updated"]
         doc = {**entity.doc, "updated": updated}
-        self._touched.add((entity.namespace, entity.path))
+        self.touched.add((entity.namespace, entity.path))
         cursor = self._connection.execute(
             "INSERT OR REPLACE INTO entities (namespace, path, collection, updated, doc, code)"
             " VALUES (?, ?, ?, ?, ?, ?)",
@@ -200,7 +198,7 @@ class Transaction:
         return self.put(entity)
 
     def delete(self, entity: Entity) -> None:
-        self._touched.add((entity.namespace, entity.path))
+        self.touched.add((entity.namespace, entity.path))
         self._connection.execute("DELETE FROM entities WHERE revision = ?", (entity.revision,))
 
     def delete_package(self, namespace: str, package: str) -> None:
@@ -209,7 +207,7 @@ class Transaction:
         for row in self._connection.execute(
             f"SELECT namespace, path FROM entities WHERE {where}", arguments
         ).fetchall():
-            self._touched.add((row[0], row[1]))
+            self.touched.add((row[0], row[1]))
         self._connection.execute(f"DELETE FROM entities WHERE {where}", arguments)
 
     def size_of(self, namespace: str, package: str) -> int:

@@ -18,19 +18,37 @@ def test_what_was_put_is_found_and_counted() -> None:
     assert cache.hits == 1
 
 
-def test_what_was_read_before_something_was_written_is_not_kept() -> None:
-    cache = Cache()
+def test_what_was_read_before_or_during_a_change_is_not_kept() -> None:
+    cache, key = Cache(), ("guest", "a")
     before = cache.generation
-    cache.forget([("guest", "a")])
-    cache.put(entity("a"), 10, before)
-    assert cache.get(("guest", "a")) is None
+    with cache.changing([key]):
+        during = cache.generation
+        cache.put(entity("a"), 10, during)
+        assert cache.get(key) is None
+        cache.put(entity("b"), 10, during)
+        assert cache.get(("guest", "b")) == entity("b")
+    for generation in (before, during):
+        cache.put(entity("a"), 10, generation)
+        assert cache.get(key) is None
+    cache.put(entity("a", 2), 10, cache.generation)
+    assert cache.get(key) == entity("a", 2)
 
 
-def test_what_was_written_is_forgotten() -> None:
+def test_the_end_of_one_change_is_not_that_of_another() -> None:
+    cache, key = Cache(), ("guest", "a")
+    with cache.changing([key]):
+        with cache.changing([key]):
+            pass
+        cache.put(entity("a"), 10, cache.generation)
+        assert cache.get(key) is None
+
+
+def test_what_changes_is_forgotten() -> None:
     cache = Cache()
     for path in "ab":
         cache.put(entity(path), 10, cache.generation)
-    cache.forget([("guest", "a"), ("guest", "unknown")])
+    with cache.changing([("guest", "a"), ("guest", "unknown")]):
+        pass
     assert cache.get(("guest", "a")) is None
     assert cache.get(("guest", "b")) == entity("b")
 
@@ -46,6 +64,7 @@ def test_the_first_go_when_there_is_no_room() -> None:
     for revision in range(10):
         cache.put(entity("c", revision), 40_000, cache.generation)
     assert cache.get(("guest", "b")) is not None
-    cache.forget([("guest", "b"), ("guest", "c")])
+    with cache.changing([("guest", "b"), ("guest", "c")]):
+        pass
     cache.put(entity("d"), 90_000, cache.generation)
     assert cache.get(("guest", "d")) is not None

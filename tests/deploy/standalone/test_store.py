@@ -60,6 +60,18 @@ def test_entities_are_on_disk_when_put_returns(store: Store, tmp_path: Path) -> 
         assert other.execute("SELECT path, code FROM entities").fetchall() == [("a", "code")]
 
 
+def test_nobody_else_can_read_what_is_stored(tmp_path: Path) -> None:
+    folder = tmp_path / "open to all"
+    folder.mkdir()
+    folder.chmod(0o755)
+    opened = Store(folder)
+    put(opened, entity())
+    files = [file for file in folder.rglob("*") if file.is_file() and file.stat().st_size]
+    assert {file.name for file in files} >= {"owl.db", "owl.db-wal"}
+    assert all(file.stat().st_mode & 0o077 == 0 for file in files)
+    opened.close()
+
+
 def test_each_put_is_another_revision(store: Store) -> None:
     revisions = [put(store, entity(n=n)).revision for n in range(3)]
     assert revisions == sorted(set(revisions))
