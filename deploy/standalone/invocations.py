@@ -82,6 +82,7 @@ class Invocations:
         self._invoker = invoker
         self._concurrency = ConcurrencyLimit(settings.concurrent_invocations)
         self._threads = ThreadPoolExecutor(_MOST_SEQUENCES, thread_name_prefix="sequence")
+        self._running: dict[str, tuple[str, float, Future[Record]]] = {}  # by id: whose, since when
 
     @property
     def in_flight(self) -> int:
@@ -108,8 +109,19 @@ class Invocations:
         except BaseException:
             self._concurrency.leave(caller.user.name)
             raise
-        record.add_done_callback(lambda _: self._concurrency.leave(caller.user.name))
+        self._running[accepted.id] = caller.user.name, time.monotonic(), record
+
+        def ended(_: Future[Record]) -> None:
+            del self._running[accepted.id]
+            self._concurrency.leave(caller.user.name)
+
+        record.add_done_callback(ended)
         return Started(accepted.id, record)
+
+    def started_within(self, namespace: str, seconds: float) -> list[Future[Record]]:
+        """What was invoked in the namespace so short a time ago and has not ended."""
+        since = time.monotonic() - seconds
+        return [record for whose, began, record in list(self._running.values()) if whose == namespace and began > since]
 
     def _accept(self, caller: Caller, target: Resolved, composed: bool, cause: str | None = None) -> Activation:
         """A new activation, noted on disk before it starts."""

@@ -1,4 +1,4 @@
-"""Answers that wait for an activation without holding a thread."""
+"""Answers that wait for activations without holding a thread."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _HELPERS = 4
 _NONE = Headers()
-_LIGHT_BYTES = 32_768  # results up to this size are made an answer by the thread that brought them
+_LIGHT_BYTES = 32_768
 
 
 class Waiting:
@@ -83,24 +83,27 @@ class Waiting:
 
 
 class Later(Response):
-    """The answer to a blocking call: ``answer`` makes it of the record, or of None when ``timeout_s`` are over before.
+    """An answer made by ``answer`` of what is ``awaited``, or of None when ``timeout_s`` are over before.
 
-    ``answer`` is called once, on any thread, outside of the request, and must not raise.
+    ``answer`` is called once, on any thread, outside of the request, and must not raise. ``light`` says whether making
+    the answer takes so little that the thread which brings the result may do it.
     """
 
     def __init__(
         self,
-        record: Future[Record],
+        awaited: Future[Any],
         timeout_s: float,
-        answer: Callable[[Future[Record] | None], Response],
+        answer: Callable[[Future[Any] | None], Response],
         waiting: Waiting,
+        light: Callable[[Future[Any] | None], bool],
     ) -> None:
         # Not Response.__init__: nothing of this object is ever sent.
         self.headers = _NONE
-        self._record = record
+        self._awaited = awaited
         self._until = time.monotonic() + timeout_s
         self._answer = answer
         self._waiting = waiting
+        self._light = light
         self._once = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -110,20 +113,45 @@ class Later(Response):
     def when_done(self, callback: Callable[[Response], None]) -> None:
         """Call back with the answer, once."""
 
-        def settle(record: Future[Record] | None) -> None:
+        def settle(result: Future[Any] | None) -> None:
             if self._once.acquire(blocking=False):
-                callback(self._answer(record))
+                callback(self._answer(result))
 
-        def finished(record: Future[Record]) -> None:
-            self._waiting.forget(ticket)
-            if _light(record):
-                settle(record)
+        def brought(result: Future[Any] | None) -> None:
+            if self._light(result):
+                settle(result)
             else:
-                self._waiting.help(lambda: settle(record))
+                self._waiting.help(lambda: settle(result))
 
-        ticket = self._waiting.call_at(self._until, lambda: settle(None))
-        self._record.add_done_callback(finished)
+        def finished(result: Future[Any]) -> None:
+            self._waiting.forget(ticket)
+            brought(result)
+
+        ticket = self._waiting.call_at(self._until, lambda: brought(None))
+        self._awaited.add_done_callback(finished)
 
 
-def _light(record: Future[Record]) -> bool:
-    return record.exception() is not None or record.result()["response"].get("size", 0) <= _LIGHT_BYTES
+def small_result(record: Future[Record] | None) -> bool:
+    """Whether an activation's result, if it is there at all, is quickly made an answer."""
+    if record is None or record.exception() is not None:
+        return True
+    return record.result()["response"].get("size", 0) <= _LIGHT_BYTES
+
+
+def all_of(futures: Sequence[Future[Any]]) -> Future[None]:
+    """Done when all are, whatever became of them. There must be one at least."""
+    done: Future[None] = Future()
+    left = len(futures)
+    lock = threading.Lock()
+
+    def count(_: Future[Any]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            last = not left
+        if last:
+            done.set_result(None)
+
+    for future in futures:
+        future.add_done_callback(count)
+    return done

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from deploy.standalone import jsontext, names
 from deploy.standalone.auth import User
 from deploy.standalone.errors import ApiError, Rejection, bad_query, forbidden, malformed, too_large
 from deploy.standalone.exchange import CORS, JSON_TYPE, Exchange
-from deploy.standalone.later import Later
+from deploy.standalone.later import Later, all_of, small_result
 from deploy.standalone.records import Record
 
 if TYPE_CHECKING:
@@ -80,15 +80,29 @@ def answer_of(started: Started, timeout_s: float, shown: Callable[[Record | None
 
     def finished(record: Future[Record] | None) -> Response:
         metrics.blocking_time.observe(time.perf_counter() - began)
-        try:
-            response = shown(record.result() if record else None)
-        except ApiError as error:
-            response = exchange.failed(error)
-        except Exception as error:
-            response = exchange.defect(error)
-        return exchange.finish(response)
+        return _made(exchange, lambda: shown(record.result() if record else None))
 
-    return Later(started.record, timeout_s, finished, platform().waiting)
+    return Later(started.record, timeout_s, finished, platform().waiting, light=small_result)
+
+
+def answer_after(started: Sequence[Future[Record]], timeout_s: float, shown: Callable[[], Response]) -> Response:
+    """The answer that ``shown`` makes once these activations have ended, or when that takes too long; see above."""
+    exchange: Exchange = g.exchange
+
+    def finished(_: Future[None] | None) -> Response:
+        return _made(exchange, shown)
+
+    return Later(all_of(started), timeout_s, finished, platform().waiting, light=lambda _: False)
+
+
+def _made(exchange: Exchange, make: Callable[[], Response]) -> Response:
+    try:
+        response = make()
+    except ApiError as error:
+        response = exchange.failed(error)
+    except Exception as error:
+        response = exchange.defect(error)
+    return exchange.finish(response)
 
 
 def no_content() -> Response:

@@ -138,3 +138,12 @@ def test_how_an_action_ended(guest: Any, code: str, status: int, text: str, numb
     assert reply.json()["response"]["success"] is (number == 0)
     (summary,) = guest.ns("GET", "activations?name=ends&limit=1").json()
     assert summary["statusCode"] == number
+
+
+def test_a_list_shows_what_was_started_just_before_and_waits_for_nothing_long(guest: Any) -> None:
+    guest.put_action("briefly", "import time\ndef main(args):\n    time.sleep(args['s'])\n    return {}\n")
+    guest.invoke("briefly", {"s": 0})
+    short = guest.ns("POST", "actions/briefly", {"s": 0.02}).json()["activationId"]
+    assert short in _list(guest, "name=briefly")
+    long = guest.ns("POST", "actions/briefly", {"s": 3}).json()["activationId"]
+    assert long not in _list(guest, "name=briefly")
