@@ -38,7 +38,7 @@ class Connection:
         self._outbox = memoryview(b"")
         self._activation_id: str | None = None
         self._delivered = False
-        self._changing = threading.Lock()  # nothing is sent while it is closed, nor to whom its descriptor is given next
+        self._changing = threading.Lock()  # nothing is sent to whoever has its descriptor once it is closed
         loop.watch(connection.fileno(), self.receive)
 
     def send(self, activation_id: str, path: str, body: bytes) -> None:

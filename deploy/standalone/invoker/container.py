@@ -32,7 +32,7 @@ class Container(Protocol):
     streams: tuple[int, int]  # stdout, stderr
 
     def connect(self) -> socket.socket:
-        """A non-blocking connection to the runtime, which may still have to be made. Never blocks. Raises ``OSError``."""
+        """A non-blocking connection to the runtime, which may still be in the making. Raises ``OSError``."""
         ...
 
     def claim(self, cpu_millis: int, memory_mib: int) -> None:

@@ -392,7 +392,7 @@ class Course:
                 now = time.monotonic()
                 for call in [call for call in slot.calls.values() if call.due <= now]:
                     self._time_is_up(slot, call)
-                if slot.state is not State.GONE:
+                if slot.calls:
                     self._rearm(slot)
             elif slot.state in (State.IDLE, State.PAUSED):
                 self._rest(slot)

@@ -76,7 +76,8 @@ class Fleet:
 
     def make(self, slot: Slot) -> None:
         """Start a container for the slot in the background; the owner hears ``started`` or ``failed``."""
-        self._submit(self._workers if slot.flavour.image is None else self._docker_makers, self._make, slot)
+        makers = self._workers if slot.flavour.image is None else self._docker_makers
+        makers.submit(self._guarded, self._make, slot)
 
     def arm(self, slot: Slot, due: float) -> None:
         """Tell the owner at ``due``, unless the slot is armed anew before. Under the lock.
@@ -112,7 +113,8 @@ class Fleet:
 
     def in_background(self, work: Callable[..., None], slot: Slot, *more: Call) -> None:
         """Do something slow for the slot; an unexpected error of it fails the slot."""
-        self._submit(self._workers if slot.flavour.image is None else self._docker_workers, work, slot, *more)
+        workers = self._workers if slot.flavour.image is None else self._docker_workers
+        workers.submit(self._guarded, work, slot, *more)
 
     def remove(self, slot: Slot) -> None:
         """Kill the slot's container in the background. Under the lock, after the slot left the pool."""
@@ -136,9 +138,6 @@ class Fleet:
         self._locks.close()
         with contextlib.suppress(OSError):  # it may hold what is not ours
             self._settings.run_dir.rmdir()
-
-    def _submit(self, workers: ThreadPoolExecutor, work: Callable[..., None], slot: Slot, *more: Call) -> None:
-        workers.submit(self._guarded, work, slot, *more)
 
     def _make(self, slot: Slot) -> None:
         if slot.state is State.GONE:
