@@ -11,7 +11,7 @@ from deploy.standalone.errors import ApiError, bad_query, exists, not_found
 from deploy.standalone.invocations import Caller
 from deploy.standalone.model import Limits, Status
 from deploy.standalone.records import Record
-from deploy.standalone.resolve import NO_BINDING, Resolved
+from deploy.standalone.resolve import NO_BINDING
 from deploy.standalone.rest import (
     answer,
     answer_of,
@@ -126,10 +126,7 @@ def invoke(namespace: str, name: str, package: str = "") -> Response:
     blocking, only_result, timeout_s = flag("blocking"), flag("result"), _timeout_s()
     payload = json_body(allowed=platform().settings.max_parameter_bytes, optional=True)
     target = resolve.action(platform().store, user(), owner, path)
-    if target.action.doc["exec"]["kind"] == runtimes.SEQUENCE:
-        for component in target.action.doc["exec"]["components"]:
-            resolve.entitle(platform().store, user(), *names.split(component, user().name))
-    _refuse_locked(target, payload)
+    resolve.admit(platform().store, user(), target, payload)
     started = platform().start(Caller(user(), transaction_id()), target, payload)
     header = {"X-Openwhisk-Activation-Id": started.activation_id}
 
@@ -139,12 +136,6 @@ def invoke(namespace: str, name: str, package: str = "") -> Response:
         return answer(_invoked(record, only_result), _HTTP_STATUS[records.status_of(record)], header)
 
     return answer_of(started, timeout_s, shown) if blocking else shown(None)
-
-
-def _refuse_locked(target: Resolved, payload: dict[str, Any]) -> None:
-    """400 when the caller sets what a ``final`` action has fixed."""
-    if target.locked_keys() & payload.keys():
-        raise ApiError(400, "Request defines parameters that are not allowed (e.g., reserved properties).")
 
 
 def _invoked(record: Record, only_result: bool) -> Any:

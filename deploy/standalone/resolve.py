@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.standalone import content
+from deploy.standalone import content, names, runtimes
 from deploy.standalone.auth import User
 from deploy.standalone.errors import ApiError, forbidden, not_found
 from deploy.standalone.store import Entity, Store
@@ -82,6 +82,15 @@ def action(store: Store, user: User, namespace: str, path: str) -> Resolved:
     found = store.get("actions", inner.namespace, f"{inner.path}/{name}")
     parameters = content.merge(inherited(outer, inner), found.doc["parameters"])
     return Resolved(found, parameters, None if outer is inner else f"{outer.namespace}/{outer.path}")
+
+
+def admit(store: Store, user: User, target: Resolved, payload: dict[str, Any]) -> None:
+    """403 where the user may not refer to a part of a sequence, 400 where ``payload`` sets what ``final`` has fixed."""
+    if target.action.doc["exec"]["kind"] == runtimes.SEQUENCE:
+        for component in target.action.doc["exec"]["components"]:
+            entitle(store, user, *names.split(component, user.name))
+    if target.locked_keys() & payload.keys():
+        raise ApiError(400, "Request defines parameters that are not allowed (e.g., reserved properties).")
 
 
 def exported(store: Store, owner: User, path: str) -> Resolved:

@@ -144,6 +144,7 @@ def _activate(rule: str, link: dict[str, Any], arguments: dict[str, Any]) -> dic
     try:
         platform().invocation_rate.check(user().name)
         target = resolve.action(platform().store, user(), *names.dereference(link["action"]))
+        resolve.admit(platform().store, user(), target, arguments)
         started = platform().start(Caller(user(), transaction_id()), target, arguments)
     except ApiError as error:
         return _failed(rule, action, error.message, Status.INTERNAL_ERROR if error.status >= 500 else None)

@@ -163,6 +163,17 @@ def test_a_trigger_tells_what_became_of_each_rule(guest: Any, tick: str) -> None
     assert log["off"] == {"statusCode": 1, "success": False, "error": off, "action": "guest/target"}
 
 
+def test_a_rule_does_not_set_what_a_final_action_has_fixed(guest: Any, tick: str) -> None:
+    guest.put_action("fixed", parameters=_pairs(colour="blue"), annotations=_pairs(final=True))
+    assert _rule(guest, "firm", "/_/tick", "/_/fixed").status_code == 200
+    (free,) = _log(guest, "tick")
+    assert free["success"] and free["statusCode"] == 0
+    assert guest.ns("PUT", "triggers/tick?overwrite=true", {"parameters": _pairs(colour="red")}).status_code == 200
+    (refused,) = _log(guest, "tick")
+    assert not refused["success"] and refused["statusCode"] == 1 and "activationId" not in refused
+    assert "not allowed" in refused["error"]
+
+
 def test_a_trigger_without_active_rule_leaves_no_record(guest: Any, tick: str) -> None:
     reply = guest.ns("POST", "triggers/tick", {"a": 1})
     assert (reply.status_code, reply.content) == (204, b"")
