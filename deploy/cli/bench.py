@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import types
 import typing
 from pathlib import Path
@@ -61,23 +62,35 @@ def _command(name: str, summary: str) -> click.Command:
         click.Option(["--json"], type=click.Path(path_type=Path, dir_okay=False), help="Write figures and samples here."),
         click.Option(["--report"], type=click.Path(path_type=Path, file_okay=False), help="Folder for report.html."),
     ]
+    helps = _explained(inspect.getdoc(run) or "")
     for parameter in inspect.signature(run, eval_str=True).parameters.values():
         if parameter.name not in COMMON and parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-            options.append(_option(parameter))
+            options.append(_option(parameter, helps.get(parameter.name)))
     return click.Command(name, callback=callback, params=options, help=f"{summary[:1].upper()}{summary[1:]}.")
 
 
-def _option(parameter: inspect.Parameter) -> click.Option:
+def _explained(docstring: str) -> dict[str, str]:
+    """What the section ``Args:`` says of each keyword, as a sentence."""
+    section = re.search(r"^Args:\n((?: +.*\n?)+)", docstring, re.MULTILINE)
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section[1], re.MULTILINE) if section else []
+    texts = {name: " ".join(text.replace("``", "").split()) for name, text in found}
+    return {name: text[:1].upper() + text[1:] for name, text in texts.items()}
+
+
+def _option(parameter: inspect.Parameter, explained: str | None) -> click.Option:
     """The command-line form of a keyword of ``run``: ``pairs: int | None = None`` is ``--pairs INTEGER``."""
     flag = "--" + parameter.name.replace("_", "-")
     kind = parameter.annotation
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
     if kind is bool:
-        return click.Option([flag], is_flag=True, default=parameter.default)
+        return click.Option([flag], is_flag=True, default=parameter.default, help=explained)
     default = parameter.default
-    accepted = click.Path(path_type=Path) if kind is Path else kind
-    return click.Option([flag], type=accepted, default=default, show_default=default is not None)
+    if typing.get_origin(kind) is typing.Literal:
+        accepted: object = click.Choice(typing.get_args(kind))
+    else:
+        accepted = click.Path(path_type=Path) if kind is Path else kind
+    return click.Option([flag], type=accepted, default=default, show_default=default is not None, help=explained)
 
 
 @click.group(cls=Benches, short_help="Measure and compare.")

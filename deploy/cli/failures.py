@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 HINTS = {
     401: "check the key: --auth, OW_AUTH or `wsk property set --auth`",
+    404: "`owl actions` and `owl activations` list what there is",
     429: "wait for the next minute, or start the server with higher limits (`owl serve --help`)",
 }
 

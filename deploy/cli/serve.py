@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +52,11 @@ def _image(text: str) -> tuple[str, str]:
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=3233, show_default=True, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of the database.  [default: $OWL_HOME/server]")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, readable=False),
+    help="Folder of the database.  [default: $OWL_HOME/server]",
+)
 @click.option("--ephemeral", is_flag=True, help="Keep everything in a temporary folder that is removed at the end.")
 @click.option(
     "--user",
@@ -63,16 +68,27 @@ def _image(text: str) -> tuple[str, str]:
 @click.option("--invocations-per-minute", type=_POSITIVE, default=60, show_default=True, help="Per user.")
 @click.option("--fires-per-minute", type=_POSITIVE, default=60, show_default=True, help="Per user.")
 @click.option("--concurrent-invocations", type=_POSITIVE, default=30, show_default=True, help="Per user.")
-@click.option("--user-memory", "user_memory_mib", type=_POSITIVE, help="MiB for all containers together.")
+@click.option(
+    "--user-memory",
+    "user_memory_mib",
+    type=_POSITIVE,
+    help="MiB for all containers together.  [default: three quarters of what is free]",
+)
 @click.option(
     "--max-action-memory",
     "max_action_memory_mib",
     type=click.IntRange(min=128),
     default=512,
     show_default=True,
-    help="MiB.",
+    help="MiB that an action may ask for.",
 )
-@click.option("--max-action-timeout-ms", type=click.IntRange(min=100), default=300_000, show_default=True)
+@click.option(
+    "--max-action-timeout-ms",
+    type=click.IntRange(min=100),
+    default=300_000,
+    show_default=True,
+    help="Longest time limit that an action may ask for.",
+)
 @click.option(
     "--max-action-logs",
     "max_action_logs_mib",
@@ -137,7 +153,7 @@ def _image(text: str) -> tuple[str, str]:
     type=click.Choice(logs.FORMATS),
     default="text",
     show_default=True,
-    help="Of the log on stderr; json writes one object a line.",
+    help="Of what is written to stderr; json writes one object a line.",
 )
 def serve(
     ephemeral: bool,
@@ -149,7 +165,7 @@ def serve(
 ) -> None:
     """Run the embedded OpenWhisk in the foreground.
 
-    SIGTERM or Ctrl-C ends it after what runs has finished, a second one ends it at once.
+    SIGTERM or Ctrl-C ends it: what runs has 10 s to finish. A second one ends it at once.
 
     The users guest and whisk.system exist with the public keys of OpenWhisk standalone.
     """
@@ -163,6 +179,7 @@ def serve(
         images=dict(images),
         **options,
     )
+    tell = functools.partial(logs.tell, format_=settings.log_format)
     logs.configure(settings.log_format, verbose=settings.verbose)
     # Imported here: the rest of the command line does not need to wait for it.
     from deploy.standalone.server import Server
@@ -180,13 +197,17 @@ def serve(
             raise SystemExit(1) from None
         try:
             guest = named["guest"]
-            click.echo(
+            tell(
                 f"OpenWhisk at {server.url}, use it with: wsk property set --apihost {server.url} "
-                + ("--auth ..." if guest not in WELL_KNOWN_USERS else f"--auth {guest.api_key}"),
-                err=True,
+                + ("--auth ..." if guest not in WELL_KNOWN_USERS else f"--auth {guest.api_key}")
             )
             if server.notice:
-                click.echo(f"note: {server.notice}", err=True)
+                tell(f"note: {server.notice}")
             ended()
+            if running := server.running:
+                tell(
+                    f"ending: {running} {'activation' if running == 1 else 'activations'} still running,"
+                    f" {settings.drain_s:g} s to finish; a second Ctrl-C or SIGTERM ends at once"
+                )
         finally:
             server.stop()

@@ -29,6 +29,13 @@ def configure(format_: str = "text", *, verbose: bool = False) -> None:
     logging.raiseExceptions = False
 
 
+def tell(text: str, format_: str = "text") -> None:
+    """Write a line for whoever started the server to stderr, however little is logged: an entry in JSON, else as it is."""
+    if format_ == "json":
+        text = _Json().format(logging.LogRecord("owl.serve", logging.INFO, __file__, 0, text, None, None))
+    print(text, file=sys.stderr, flush=True)
+
+
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {key}={_word(value)}" for key, value in _fields(record).items())

@@ -85,6 +85,11 @@ class Server:
         """
         self._stopping.close()
 
+    @property
+    def running(self) -> int:
+        """How many activations run now."""
+        return self.platform.invocations.in_flight
+
     def hurry(self) -> None:
         """Have :meth:`stop` wait for nothing that runs. From any thread or signal handler."""
         self._hurry.set()
@@ -127,7 +132,7 @@ class Server:
     def _drain(self, http: HttpServer, invoker: ProcessInvoker) -> None:
         self.platform.draining.set()
         deadline = time.monotonic() + self.settings.drain_s
-        while self.platform.invocations.in_flight and time.monotonic() < deadline and not self._hurry.is_set():
+        while self.running and time.monotonic() < deadline and not self._hurry.is_set():
             time.sleep(_LOOK_S)
         invoker.close(0.0)
         self.platform.invocations.close()
@@ -150,6 +155,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.listen(1024)
     except OSError as error:
         listening.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise StartError(f"'{host}' is no address of this machine; try --host 127.0.0.1.") from None
         advice = "choose one above 1023" if error.errno == errno.EACCES else "stop what uses it, or choose another"
         raise StartError(
             f"Port {port} on {host} cannot be used ({os.strerror(error.errno or 0)}); {advice} with --port."

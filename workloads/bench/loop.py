@@ -62,11 +62,11 @@ def run(
     """Measure, print a table, and return the document.
 
     Args:
-        pairs: 3, or 1 when ``quick``.
+        pairs: how many traces, each replayed without and with the manager: 3, or 1 when ``quick``.
         seconds: length of one replay: 150, or 40 when ``quick``.
         load: expected CPU work of the trace as a share of two cores.
-        seed: of the first pair's trace.
-        trace: ``bursty`` (generated) or ``azure`` (the Azure Functions 2019 sample in ``OWL_DATA``).
+        seed: number that fixes the trace of the first pair.
+        trace: which calls: ``bursty`` (generated) or ``azure`` (the Azure Functions 2019 sample in ``OWL_DATA``).
         resume: continue with the finished runs of an interrupted benchmark of the same settings.
 
     Without root or writable control groups nothing can be lent: one replay is then made without the manager, with a

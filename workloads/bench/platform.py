@@ -8,7 +8,7 @@ kills, and fuzzing. Clients run in processes of their own. Finished parts are ke
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -24,7 +24,8 @@ from workloads.bench.platform_table import summary
 from workloads.bench.running import terminable, writable
 from workloads.bench.store import Store
 
-PARTS = ("replay", "warm", "cold", "soak", "fuzz")
+Part = Literal["replay", "warm", "cold", "soak", "fuzz"]
+PARTS: tuple[Part, ...] = get_args(Part)
 FULL = {
     "rounds": 5, "calls": 2000, "seconds": 12.0, "idle_connections": 2000, "cold_trials": 30,
     "activations": 20_000, "server_kills": 24, "requests": 100_000,
@@ -41,15 +42,15 @@ def run(
     json: Path | None = None,
     report: Path | None = None,
     console: Console,
-    only: str | None = None,
+    only: Part | None = None,
     seed: int = 1,
     resume: bool = False,
 ) -> dict[str, Any]:
     """Measure, print a table, and return the document.
 
     Args:
-        only: one part alone, of replay, warm, cold, soak and fuzz; the figures of the others are then null.
-        seed: of the kills, the calls of the soak, and the requests of the fuzzing.
+        only: one part alone; the figures of the others are then null.
+        seed: number that fixes the kills, the calls of the soak, and the requests of the fuzzing.
         resume: continue with the finished parts of an interrupted benchmark of the same settings.
 
     Raises:
@@ -76,7 +77,8 @@ def run(
         try:
             samples = _measure([only] if only else list(PARTS), settings, store, console)
         except KeyboardInterrupt:
-            console.print(f"Stopped. {len(store)} of the parts are kept; --resume continues with the others.")
+            kept = f"{len(store)} of the parts are kept; --resume continues with the others"
+            console.print(f"Stopped: {kept if len(store) else 'no part was finished, nothing is kept'}.")
             raise
         result = document("platform", settings, figures(samples), samples)
         summary(console, result)

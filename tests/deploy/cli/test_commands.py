@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -152,6 +153,19 @@ def test_an_unknown_benchmark_lists_those_there_are(owl):
 def test_a_benchmark_has_the_options_of_its_function(owl):
     shown = owl("bench", "loop", "--help").output
     assert all(flag in shown for flag in ("--quick", "--json FILE", "--report DIRECTORY", "--pairs INTEGER", "--resume"))
+
+
+def test_every_option_of_a_benchmark_is_explained(owl):
+    assert "One part alone; the figures of the others" in owl("bench", "platform", "--help").output
+    bench = COMMANDS["bench"]
+    group = getattr(importlib.import_module(bench[0]), bench[1])
+    for name in ("loop", "platform"):
+        assert [option.name for option in group.get_command(None, name).params if not option.help] == []
+
+
+def test_an_unknown_part_of_a_benchmark_is_wrong_use(owl):
+    result = owl("bench", "platform", "--only", "nonsense")
+    assert result.exit_code == 2 and "'nonsense' is not one of 'replay', 'warm', 'cold', 'soak', 'fuzz'" in result.output
 
 
 def test_down_and_status_with_nothing_running(owl):
