@@ -417,7 +417,9 @@ def _outcome(done: Future[Outcome], invocation: Invocation) -> Outcome:
     if done.exception() is None:
         return done.result()
     now = records.now_ms()
-    return Outcome(Status.INTERNAL_ERROR, records.error(_CLOSING), now, now, max(0, now - invocation.received_ms), None)
+    # Whether it waited or ran is not known: the time counts as run, as after a kill.
+    began = min(invocation.received_ms, now)
+    return Outcome(Status.INTERNAL_ERROR, records.error(_CLOSING), began, now, 0, None)
 
 
 def _is_conductor(target: Resolved) -> bool:
