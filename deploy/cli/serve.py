@@ -49,6 +49,16 @@ def _image(text: str) -> tuple[str, str]:
     return kind, image
 
 
+def _no_engine() -> str | None:
+    from deploy.cli.doctor.programs import NoEngine, engine_version
+
+    try:
+        engine_version()
+    except NoEngine as missing:
+        return f"Docker: {missing.reason}, so no action can run; {missing.fix}"
+    return None
+
+
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=3233, show_default=True, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -203,6 +213,8 @@ def serve(
             )
             if server.notice:
                 tell(f"note: {server.notice}")
+            if settings.containers == "docker" and (missing := _no_engine()):
+                tell(f"note: {missing}")
             ended()
             if running := server.running:
                 tell(

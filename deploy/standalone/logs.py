@@ -30,7 +30,7 @@ def configure(format_: str = "text", *, verbose: bool = False) -> None:
 
 
 def tell(text: str, format_: str = "text") -> None:
-    """Write a line for whoever started the server to stderr, however little is logged: an entry in JSON, else as it is."""
+    """Write a line to stderr for whoever started the server, however little is logged: as it is, or as a JSON entry."""
     if format_ == "json":
         text = _Json().format(logging.LogRecord("owl.serve", logging.INFO, __file__, 0, text, None, None))
     print(text, file=sys.stderr, flush=True)

@@ -14,24 +14,43 @@ ANSWER_S = 3.0
 OLDEST_NODE = 18
 
 
-def docker() -> Finding:
-    lost = "blackbox actions and containers of images are not available, all else is"
+class NoEngine(Exception):
+    """Docker cannot be used. ``reason`` and ``fix`` are half a sentence each."""
+
+    def __init__(self, reason: str, fix: str) -> None:
+        super().__init__(reason)
+        self.reason, self.fix = reason, fix
+
+
+def engine_version() -> str:
+    """Version of the Docker Engine.
+
+    Raises:
+        NoEngine: none can be used.
+    """
     if importlib.util.find_spec("docker") is None:
-        return note("Docker", f"its Python package is not installed: {lost}", "`pip install docker`, if you need them")
+        raise NoEngine("its Python package is not installed", "`pip install docker`")
     from docker import DockerClient
     from docker.errors import DockerException
 
     try:
         client = DockerClient.from_env(timeout=ANSWER_S)
         try:
-            version = client.version()["Version"]
+            return client.version()["Version"]
         finally:
             client.close()
     except (DockerException, OSError) as error:
-        reason = "no permission" if "permission denied" in str(error).lower() else "no engine answers"
-        fix = "add yourself to the group docker" if reason == "no permission" else "start Docker Engine"
-        return note("Docker", f"{reason}: {lost}", f"{fix}, or set DOCKER_HOST, if you need them")
-    return ok("Docker", f"Engine {version}")
+        if "permission denied" in str(error).lower():
+            raise NoEngine("no permission", "add yourself to the group docker or set DOCKER_HOST") from None
+        raise NoEngine("no engine answers", "start Docker Engine or set DOCKER_HOST") from None
+
+
+def docker() -> Finding:
+    try:
+        return ok("Docker", f"Engine {engine_version()}")
+    except NoEngine as missing:
+        lost = "blackbox actions and containers of images are not available, all else is"
+        return note("Docker", f"{missing.reason}: {lost}", f"{missing.fix}, if you need them")
 
 
 def node() -> Finding:

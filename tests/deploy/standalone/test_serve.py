@@ -175,6 +175,8 @@ def test_a_second_sigterm_waits_for_nothing(tmp_path: Path, client: Any) -> None
     with started("--port", "0", home=tmp_path) as (_, url, _):
         record = client(url).ns("GET", f"activations/{accepted}").json()
         assert record["response"]["status"] == "whisk internal error"
+        assert record["duration"] > 0
+        assert {"key": "waitTime", "value": 0} in record["annotations"]
         assert len(client(url).ns("GET", "activations").json()) == 2
 
 
@@ -271,6 +273,15 @@ def test_flags_that_make_no_sense(flags: tuple[str, str]) -> None:
     done = subprocess.run([*COMMAND, *flags], capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert done.returncode == 2
     assert flags[0] in done.stderr
+
+
+def test_docker_containers_without_an_engine_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("docker")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    with started("--port", "0", "--ephemeral", "--containers", "docker", home=tmp_path) as (process, url, _):
+        assert process.stderr is not None
+        note = next(line for line in process.stderr if line.startswith("note: Docker"))
+    assert note == "note: Docker: no engine answers, so no action can run; start Docker Engine or set DOCKER_HOST\n"
 
 
 def test_ephemeral_leaves_nothing(tmp_path: Path) -> None:
