@@ -67,7 +67,7 @@ class RequestParser(HTTPRequestParser):
     def _clearer(self, error: Error, data: bytes) -> Error:
         if isinstance(error, RequestHeaderFieldsTooLarge):
             most = self.adj.max_request_header_size
-            if b"\n" not in self.header_plus + data:
+            if b"\n" not in (self.header_plus + data)[:most]:
                 return UriTooLong(f"The first line has more than {most} bytes.")
             return RequestHeaderFieldsTooLarge(f"The headers have more than {most} bytes.")
         if isinstance(error, RequestEntityTooLarge):

@@ -36,7 +36,7 @@ for line in sys.stdin:
 class Agent:
     def __init__(self, node: Node, folder: Path, *options: str) -> None:
         self.journal = folder / "journal.db"
-        self.socket = folder / "node.sock"
+        self.socket = folder / "node" / "node.sock"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
