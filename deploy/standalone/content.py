@@ -204,7 +204,7 @@ def executable(body: dict[str, Any], own_namespace: str, settings: Settings) -> 
         raise too_large("The code is", size, settings.max_code_bytes)
     # What the client says in 'binary' does not count, as in OpenWhisk.
     doc["binary"] = code is not None and is_binary(code)
-    if main:
+    if main is not None:
         doc["main"] = main
     return Exec(doc, code)
 

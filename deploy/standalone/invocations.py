@@ -382,7 +382,7 @@ def runnable(target: Resolved, payload: Any) -> Runnable:
         kind=doc["exec"]["kind"],
         code=entity.code,
         binary=doc["exec"].get("binary", False),
-        main=doc["exec"].get("main", "main"),
+        main=doc["exec"].get("main") or "main",
         limits=Limits(
             timeout_ms=limits["timeout"],
             memory_mib=limits["memory"],

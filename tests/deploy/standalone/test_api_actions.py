@@ -221,6 +221,13 @@ def test_code_is_shown_unless_it_is_not_asked_for(guest: Any) -> None:
     assert guest.ns("GET", "actions/shown?code=").json()["exec"]["code"] == ECHO
 
 
+def test_an_empty_main_is_kept_and_means_main(guest: Any) -> None:
+    _put(guest, "empty-main", exec={**PYTHON, "main": ""})
+    assert guest.ns("GET", "actions/empty-main").json()["exec"]["main"] == ""
+    reply = guest.ns("POST", "actions/empty-main?blocking=true&result=true", {"a": 1})
+    assert (reply.status_code, reply.json()) == (200, {"a": 1})
+
+
 @pytest.mark.parametrize(("flag", "status"), [("", 409), ("false", 409), ("0", 409), ("TRUE", 200), ("x", 400)])
 def test_overwrite(guest: Any, flag: str, status: int) -> None:
     _put(guest, "there", exec=PYTHON)
