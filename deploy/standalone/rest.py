@@ -129,11 +129,11 @@ def json_body(*, allowed: int, optional: bool = False) -> dict[str, Any]:
     """The JSON object in the body; ``{}`` for an empty body when that is ``optional``."""
     body_size_within(allowed)
     data = request.get_data(cache=False)
-    if not data and optional:
-        return {}
     if request.mimetype != JSON_TYPE and (data or request.mimetype):
         found = request.mimetype or "application/octet-stream"
         raise Rejection(415, f"The request's Content-Type [{found}] is not supported. Expected: {JSON_TYPE}")
+    if not data and optional:
+        return {}
     value = decode(data)
     if not isinstance(value, dict):
         raise malformed("a JSON object is expected")
