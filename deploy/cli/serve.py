@@ -157,6 +157,14 @@ def _no_engine() -> str | None:
     show_default=True,
     help="Days after which records of activations are deleted; 0 keeps them for ever.",
 )
+@click.option(
+    "--drain",
+    "drain_s",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Seconds that what runs has to finish once the server is told to end.",
+)
 @click.option("--verbose", is_flag=True, help="Log each request and activation, not only what goes wrong.")
 @click.option(
     "--log-format",
@@ -175,7 +183,7 @@ def serve(
 ) -> None:
     """Run the embedded OpenWhisk in the foreground.
 
-    SIGTERM or Ctrl-C ends it: what runs has 10 s to finish. A second one ends it at once.
+    SIGTERM or Ctrl-C ends it: what runs has some seconds to finish (--drain). A second one ends it at once.
 
     The users guest and whisk.system exist with the public keys of OpenWhisk standalone.
     """

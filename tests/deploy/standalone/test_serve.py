@@ -157,6 +157,17 @@ def test_sigterm_answers_who_waits_and_refuses_who_comes(tmp_path: Path, client:
         assert "ending: 1 activation still running, 10 s to finish" in said
 
 
+def test_what_runs_has_as_long_as_it_is_told(tmp_path: Path, client: Any) -> None:
+    with started("--port", "0", "--drain", "0.5", home=tmp_path) as (process, url, _):
+        guest, other = client(url), client(url)
+        guest.put_action("nap", NAP)
+        with in_background(lambda: guest.invoke("nap", {"s": 30})) as waiting:
+            running(other)
+            process.send_signal(signal.SIGTERM)
+            assert waiting.result(20).status_code == 500
+            assert process.wait(20) == 0
+
+
 def test_a_second_sigterm_waits_for_nothing(tmp_path: Path, client: Any) -> None:
     with started("--port", "0", home=tmp_path) as (process, url, _):
         guest, other = client(url), client(url)
