@@ -7,6 +7,10 @@ import time
 SENTINEL = b"XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
 STDOUT, STDERR = 0, 1
 _NAMES = ("stdout", "stderr")
+# OpenWhisk reads Docker's log files. Their driver cuts lines at its buffer's size, and the limit of an action's logs
+# counts what the file has: each text in a JSON object with its stream and time.
+PIECE = 16_384
+_AROUND = len('{"log":"\\n","stream":"stdout","time":"2026-11-22T23:38:16.440937896Z"}\n')
 
 LEFT_OUT = "Output was left out that does not tell which of the activations running at that time it belongs to."
 LOST = "There was an issue while collecting your logs. Data might be missing."
@@ -27,8 +31,9 @@ def head(time_ns: int, stream: int) -> str:
 class ActivationLog:
     """Lines of one activation until the sentinel was seen on both streams.
 
-    At most ``limit`` bytes are kept, time and stream of each line included, then a notice stands for the rest; a limit
-    of 0 collects nothing and waits for nothing. What a stream brings after its sentinel is dropped.
+    At most ``limit`` bytes are kept, as OpenWhisk counts them, then a notice stands for the rest; a limit of 0 collects
+    nothing and waits for nothing. Longer lines than :data:`PIECE` bytes become several, as they do there. What a stream
+    brings after its sentinel is dropped.
     """
 
     def __init__(self, limit: int) -> None:
@@ -73,10 +78,9 @@ class ActivationLog:
                     self._add(now, prefix, text[: -len(SENTINEL)])
                 return
             self._add(now, prefix, text)
-        if len(unfinished) > max(self._limit - self._size, len(SENTINEL)):
-            # Nothing of an endless line is wanted but the sentinel that may end it.
-            self._truncate(now)
-            del unfinished[: -len(SENTINEL)]
+        while len(unfinished) > PIECE + len(SENTINEL):
+            self._add_piece(now, prefix, bytes(unfinished[:PIECE]))
+            del unfinished[:PIECE]
 
     def finish(self, *, lost: bool = False, failed: bool = False) -> list[str]:
         """The lines, unfinished ones included.
@@ -97,9 +101,13 @@ class ActivationLog:
         return self.lines
 
     def _add(self, now: int, prefix: str, text: bytes) -> None:
+        for start in range(0, len(text) + 1, PIECE):
+            self._add_piece(now, prefix, text[start : start + PIECE])
+
+    def _add_piece(self, now: int, prefix: str, text: bytes) -> None:
         if self._truncated:
             return
-        self._size += len(prefix) + len(text) + 1  # as it is stored: of short lines the prefix is by far the most
+        self._size += _AROUND + len(text)
         if self._size > self._limit:
             self._truncate(now)
             return
