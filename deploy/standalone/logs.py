@@ -33,7 +33,8 @@ def tell(text: str, format_: str = "text") -> None:
     """Write a line to stderr for whoever started the server, however little is logged: as it is, or as a JSON entry."""
     if format_ == "json":
         text = _Json().format(logging.LogRecord("owl.serve", logging.INFO, __file__, 0, text, None, None))
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n")  # in one piece: print() writes the end of the line apart, after what others log
+    sys.stderr.flush()
 
 
 class _Text(logging.Formatter):
