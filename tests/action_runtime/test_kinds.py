@@ -130,7 +130,7 @@ def on_full_disk(tmp_path: Path) -> Iterator[Callable[[str], Container]]:
     yield start_one
     for container in started:
         container.close()
-        subprocess.run(["umount", container.work], check=True)
+        subprocess.run(["umount", "--lazy", container.work], check=True)
 
 
 @pytest.mark.root

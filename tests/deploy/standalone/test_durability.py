@@ -345,7 +345,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=True)
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 def fill(disk: Path) -> Path:
@@ -385,7 +385,7 @@ def test_a_read_only_folder_and_a_read_only_database_are_refused(disk: Path) -> 
         with pytest.raises(StartError, match=r"owl\.db cannot be written; make it writable"):
             Server(Settings(port=0, data=disk / "data")).start()
     finally:
-        subprocess.run(["umount", database], check=True)
+        subprocess.run(["umount", "--lazy", database], check=True)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     with pytest.raises(StartError, match="cannot be written .Read-only file system.; name another with --data"):
         Server(Settings(port=0, data=disk / "data")).start()

