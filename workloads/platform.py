@@ -177,13 +177,7 @@ class Platform:
         try:
             while self._processes:
                 _, process = self._processes[-1]
-                if process.poll() is None:
-                    process.terminate()
-                    try:
-                        process.wait(STOP_S)
-                    except subprocess.TimeoutExpired:
-                        os.killpg(process.pid, signal.SIGKILL)
-                        process.wait()
+                stop(process)
                 self._processes.pop()
             if self._sockets:
                 shutil.rmtree(self._sockets, ignore_errors=True)
@@ -232,6 +226,18 @@ def program(name: str) -> str:
     if not found:
         raise PlatformError(f"the command `{name}` is not installed; `make setup` installs it")
     return found
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a server that leads a session of its own: in order, by force when it does not."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def free_port() -> int:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import os
 import random
 import re
 import secrets
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -22,9 +20,9 @@ from typing import Any, Self
 import psutil
 
 from workloads.bench import BenchError
-from workloads.platform import UNTHROTTLED, PlatformError, free_port, program
+from workloads.platform import START_S, UNTHROTTLED, PlatformError, free_port, program, stop
 
-START_S, STOP_S, WARDEN_S = 60.0, 30.0, 10.0
+WARDEN_S = 10.0
 _DEFECT = re.compile(r"Traceback \(most recent call last\)|^internal error|^Exception in thread", re.MULTILINE)
 
 Answer = tuple[int, Any]
@@ -165,14 +163,8 @@ class Server:
         return [text[match.start() : match.start() + 2000] for match in _DEFECT.finditer(text)]
 
     def _end(self) -> None:
-        process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        if self._process is not None:
+            stop(self._process)
         if self._data is not None:
             # Where the server could not clear up itself, its warden does, and needs to find the folder.
             deadline = time.monotonic() + WARDEN_S
